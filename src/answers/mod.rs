@@ -1,0 +1,4 @@
+//! Floor 7: what every face shows.
+//!
+//! | file | what lives there |
+//! | --- | --- |

@@ -1,0 +1,77 @@
+//! Every limit of the engine, each with the reason for its value. Nothing else may hard-code one.
+
+/// Bytes of one checksummed block of a sealed file. A first touch reads and hashes one block: 64 KiB costs a few
+/// microseconds, and a table of 8 bytes a block stays at 0.01% of the file.
+pub const BLOCK_SIZE_BYTES: u32 = 64 * 1024;
+
+/// Alignment of every section in a sealed file: one cache line, and the widest vector register.
+pub const SECTION_ALIGNMENT_BYTES: u64 = 64;
+
+/// Sections a sealed file may have. The footer is of fixed size so that opening a file reads the same number of
+/// bytes whatever the number of rows.
+pub const SECTIONS_MAX: usize = 16;
+
+/// Rows of one segment. Row numbers are 32 bits wide; the highest value is kept free as a mark.
+pub const SEGMENT_ROWS_MAX: u32 = u32::MAX - 1;
+
+/// Bytes of a key in UTF-8. Keys are compared whenever scores tie and are held in memory for the rows of one batch.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Bytes of one row's text. A row is one training example, not a file; 16 MiB also bounds a batch's memory.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of one input line (JSONL, CSV record): a text, its metadata and a vector written in decimal.
+pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of a field or column name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Declared metadata fields of a store. Each costs an Arrow array per segment.
+pub const FIELDS_MAX: usize = 256;
+
+/// Embedding and sketch columns of a store. Each costs an open file per segment.
+pub const COLUMNS_MAX: usize = 64;
+
+/// Values of one embedding. Above this an exact scan no longer fits its block plan.
+pub const EMBEDDING_WIDTH_MAX: usize = 65_536;
+
+/// Values of one sketch row, all modules laid end to end.
+pub const SKETCH_WIDTH_MAX: usize = 16 * 1024 * 1024;
+
+/// Modules of a sketch schema. Large language models have a few thousand linear layers.
+pub const SKETCH_MODULES_MAX: usize = 16_384;
+
+/// Rows that an answer may hold at each end. An answer is for reading; `score` writes whole matrices.
+pub const ANSWER_ROWS_MAX: usize = 100_000;
+
+/// Rows an ingest commits at once unless told otherwise: one fsync round and one segment for each commit.
+pub const COMMIT_ROWS_DEFAULT: usize = 10_000;
+
+/// Bytes of text and vectors that an ingest holds before it commits early, whatever the number of rows.
+pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Documents from which the hashed encoder estimates term weights, at most: the first ingest is held in memory
+/// until then, and weights move little beyond a few thousand documents.
+pub const HASHED_FIT_DOCUMENTS_MAX: usize = 20_000;
+
+/// Bytes of a manifest. It is read whole; the limit keeps a damaged length from asking for more.
+pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes of one catalog value, the bound of its decoder.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes that redb may cache. The catalog is small and read once at open; redb's own default is 1 GiB.
+pub const CATALOG_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Commits whose description stays in the catalog's history.
+pub const HISTORY_COMMITS_MAX: u64 = 10_000;
+
+/// Rows that one scan task scores: long enough to hide scheduling, short enough for two threads to share evenly.
+/// Fixed, so that sums taken chunk by chunk do not depend on the number of threads.
+pub const SCAN_CHUNK_ROWS: u32 = 1024;
+
+/// Characters of a filter expression.
+pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
+
+/// Nesting of a filter expression: the evaluator recurses.
+pub const FILTER_DEPTH_MAX: usize = 100;

@@ -1,0 +1,4 @@
+//! Floor 9: the command line.
+//!
+//! | file | what lives there |
+//! | --- | --- |

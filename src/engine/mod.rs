@@ -1,0 +1,4 @@
+//! Floor 5: the store.
+//!
+//! | file | what lives there |
+//! | --- | --- |

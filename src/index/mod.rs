@@ -1,0 +1,4 @@
+//! Floor 3: which rows are looked at.
+//!
+//! | file | what lives there |
+//! | --- | --- |

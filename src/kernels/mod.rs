@@ -1,0 +1,4 @@
+//! Floor 1: dot products over stored values.
+//!
+//! | file | what lives there |
+//! | --- | --- |

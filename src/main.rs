@@ -1,0 +1,3 @@
+//! The `ascribe` binary.
+
+fn main() {}
