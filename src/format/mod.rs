@@ -1,4 +1,41 @@
-//! Floor 2: bytes to structs and back, no I/O.
+//! Floor 2: bytes to structs and back. No paths, no input or output. The twin of `storage-format/`.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `catalog.rs` | catalog records and their framing |
+//! | `column.rs` | what a column file says of itself; section tags of column and encoder files |
+//! | `container.rs` | the container of every sealed file: header, sections, block checksums, footer |
+//! | `manifest.rs` | the manifest and the CURRENT file |
+//! | `metadata.rs` | typed metadata of a segment as Arrow IPC |
+//! | `rows.rs` | sections of a row file: keys, texts, undeclared fields, key index |
+//! | `sketch.rs` | the module table of a sketch column |
+
+mod catalog;
+mod column;
+mod container;
+mod manifest;
+mod metadata;
+mod rows;
+mod sketch;
+
+pub use catalog::{
+    ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, FileRecord,
+    RECORD_FRAME_SIZE_BYTES, RecordError, SegmentColumnRecord, SegmentRecord, SourceRecord, StoreRecord,
+    open_record, seal_record,
+};
+pub use column::{ColumnHeader, ColumnHeaderError, column_section, encoder_section};
+pub use container::{
+    ContainerError, Encoding, FOOTER_SIZE_BYTES, FORMAT_VERSION, FileKind, Footer, HEADER_MAGIC,
+    HEADER_SIZE_BYTES, Header, MIN_READER_VERSION, SECTION_ENTRY_SIZE_BYTES, Section, TRAILER_MAGIC,
+    block_count, block_range,
+};
+pub use manifest::{
+    CURRENT_SIZE_BYTES, MANIFEST_HEADER_SIZE_BYTES, MANIFEST_MAGIC, Manifest, ManifestError, decode_current,
+    decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence,
+};
+pub use metadata::{MetadataError, decode_metadata, encode_metadata, metadata_batch, metadata_value};
+pub use rows::{KeyIndexBuilder, row_section};
+pub use sketch::{
+    MODULE_ENTRY_SIZE_BYTES, ModuleEncoding, SketchModule, SketchModulesError, decode_modules,
+    encode_modules, sketch_width,
+};
