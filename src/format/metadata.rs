@@ -21,6 +21,9 @@ use thiserror::Error;
 
 use crate::base::{FieldDeclaration, FieldType, FieldValue, RowId};
 
+/// Declared fields of a segment's rows, one array a field.
+pub type MetadataBatch = RecordBatch;
+
 /// Metadata that cannot be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -33,7 +33,9 @@ pub use manifest::{
     CURRENT_SIZE_BYTES, MANIFEST_HEADER_SIZE_BYTES, MANIFEST_MAGIC, Manifest, ManifestError, decode_current,
     decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence,
 };
-pub use metadata::{MetadataError, decode_metadata, encode_metadata, metadata_batch, metadata_value};
+pub use metadata::{
+    MetadataBatch, MetadataError, decode_metadata, encode_metadata, metadata_batch, metadata_value,
+};
 pub use rows::{KeyIndexBuilder, row_section};
 pub use sketch::{
     MODULE_ENTRY_SIZE_BYTES, ModuleEncoding, SketchModule, SketchModulesError, decode_modules,

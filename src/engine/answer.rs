@@ -1,0 +1,203 @@
+//! Questions and answers.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::attribution::{ScoreKind, Side};
+use crate::base::{CommitSeq, ElementType, FieldDeclaration, Fingerprint};
+
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum QueryInput {
+    /// A text, encoded by the column's encoder.
+    Text(String),
+    /// A row of the store, by its key: its own stored vector.
+    Key(String),
+    /// A ready vector of the column's width.
+    Vector(Vec<f32>),
+}
+
+/// A question: which rows have the most influence on this?
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// What is asked about.
+    pub input: QueryInput,
+    /// Rows at each end, at least 1.
+    pub k: usize,
+    /// Which ends.
+    pub side: Side,
+    /// Only rows for which this expression over declared fields is true.
+    pub filter: Option<String>,
+    /// How scores are normalised.
+    pub kind: ScoreKind,
+    /// The column to ask; `None`: the first.
+    pub column: Option<String>,
+    /// Always scan, never use an index.
+    pub exact: bool,
+}
+
+impl Query {
+    /// The ten strongest rows at each end for `input`.
+    pub fn new(input: QueryInput) -> Self {
+        Self { input, k: 10, side: Side::Both, filter: None, kind: ScoreKind::Dot, column: None, exact: false }
+    }
+
+    /// The ten strongest rows at each end for a text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(QueryInput::Text(text.into()))
+    }
+}
+
+/// One row of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// Place at its end, from 1.
+    pub rank: usize,
+    /// Key of the row.
+    pub key: String,
+    /// Score: positive = giving the row more weight helps the query.
+    pub score: f64,
+    /// Standard deviations between this score and the mean over all live rows; `None` where all scores are equal.
+    pub z: Option<f64>,
+    /// Per cent of all live rows with a lower score, equal ones counted half.
+    pub percentile: f64,
+    /// Text of the row; empty if it has none.
+    pub text: String,
+    /// Declared and undeclared fields.
+    pub metadata: Map<String, Value>,
+}
+
+/// Time that the stages of a query took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryStages {
+    /// Encoding the question.
+    pub encode: Duration,
+    /// Evaluating the filter.
+    pub filter: Duration,
+    /// Scoring rows.
+    pub scan: Duration,
+    /// Choosing rows, and how unusual they are.
+    pub select: Duration,
+    /// Reading keys, texts and metadata of the chosen rows.
+    pub fetch: Duration,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// What was asked about.
+    pub input: QueryInput,
+    /// The column that answered.
+    pub column: String,
+    /// Name of the encoder that the column was built with.
+    pub encoder: String,
+    /// How scores are normalised.
+    pub kind: ScoreKind,
+    /// How rows were looked at: `scan`.
+    pub plan: &'static str,
+    /// Live rows with a value in the column.
+    pub rows: u64,
+    /// Rows that pass the filter; `rows` without one.
+    pub eligible_rows: u64,
+    /// Segments looked at.
+    pub segments: usize,
+    /// Bytes of values looked at.
+    pub bytes: u64,
+    /// Time from question to answer.
+    pub elapsed: Duration,
+    /// Where that time went.
+    pub stages: QueryStages,
+    /// Rows with the highest positive scores, highest first.
+    pub proponents: Vec<Hit>,
+    /// Rows with the lowest negative scores, lowest first.
+    pub opponents: Vec<Hit>,
+}
+
+/// A row of the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its key.
+    pub key: String,
+    /// Its text; empty if it has none.
+    pub text: String,
+    /// Declared and undeclared fields.
+    pub metadata: Map<String, Value>,
+}
+
+/// A column, as `stats` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnStatistics {
+    /// Name.
+    pub name: String,
+    /// Encoder, such as `hashed:256`; `None` for a sketch column.
+    pub encoder: Option<String>,
+    /// Fingerprint of the encoder (or of the sketch schema); `None` until the first rows fixed it.
+    pub fingerprint: Option<Fingerprint>,
+    /// How a value is stored.
+    pub element: ElementType,
+    /// Values a row.
+    pub width: usize,
+    /// Live rows that have a value.
+    pub rows: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Live rows.
+    pub rows: u64,
+    /// Rows that are deleted but still take room.
+    pub deleted_rows: u64,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of all files of this commit, with catalog and manifest.
+    pub bytes_on_disk: u64,
+    /// Bytes of sealed files that are memory-mapped.
+    pub bytes_mapped: u64,
+    /// Bytes of sealed files that are held in memory.
+    pub bytes_heap: u64,
+    /// Declared fields.
+    pub fields: Vec<FieldDeclaration>,
+    /// Embedding columns.
+    pub embeddings: Vec<ColumnStatistics>,
+    /// Sketch columns.
+    pub sketches: Vec<ColumnStatistics>,
+    /// The commit.
+    pub commit: CommitSeq,
+    /// When it was made, milliseconds since 1970-01-01 UTC.
+    pub commit_unix_ms: u64,
+    /// What it did.
+    pub commit_operation: String,
+    /// Format version.
+    pub format_version: u16,
+}
+
+/// Something wrong that `verify` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file or record.
+    pub place: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+/// What `verify` did and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Commit that was checked; `None` if not even the manifest could be read.
+    pub commit: Option<CommitSeq>,
+    /// Files checked.
+    pub files: usize,
+    /// Bytes read for checking.
+    pub bytes: u64,
+    /// Rows cross-checked (`deep` only).
+    pub rows: u64,
+    /// Whether the catalog was checked too: not if another process is writing.
+    pub catalog: bool,
+    /// What is wrong; empty if all is well.
+    pub problems: Vec<Problem>,
+}

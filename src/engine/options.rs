@@ -1,0 +1,147 @@
+//! What callers say when they create, open and fill a store.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::COMMIT_ROWS_DEFAULT;
+use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Progress, SystemClock};
+use crate::encoder::{Encoder, EncoderSpecification};
+use crate::kernels::Kernels;
+use crate::storage::{CatalogCheck, CheckInProcess};
+
+/// Name of the embedding column that a store gets unless told otherwise.
+pub const EMBEDDING_COLUMN_NAME: &str = "embedding";
+
+/// Where the vectors of an embedding column come from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ColumnEncoder {
+    /// One of the built-in encoders.
+    BuiltIn(EncoderSpecification),
+    /// An encoder of the program. The column remembers its fingerprint; opening the store later needs an encoder of
+    /// the same fingerprint in [`OpenOptions::encoders`] before text can be ingested or asked about.
+    Given(Arc<dyn Encoder>),
+}
+
+/// An embedding column to be.
+#[derive(Clone, Debug)]
+pub struct ColumnDefinition {
+    /// Name: ASCII letters, digits, `_` and `-`.
+    pub name: String,
+    /// How a value is stored.
+    pub element: ElementType,
+    /// Where its vectors come from.
+    pub encoder: ColumnEncoder,
+}
+
+impl ColumnDefinition {
+    /// A column named `embedding`, f32, filled by a built-in encoder.
+    pub fn embedding(specification: EncoderSpecification) -> Self {
+        Self {
+            name: EMBEDDING_COLUMN_NAME.to_owned(),
+            element: ElementType::F32,
+            encoder: ColumnEncoder::BuiltIn(specification),
+        }
+    }
+}
+
+/// What a new store holds.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// Metadata fields that filters may use.
+    pub fields: Vec<FieldDeclaration>,
+    /// Columns; at least one.
+    pub columns: Vec<ColumnDefinition>,
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Threads of the store's one pool; `None`: as many as the machine has cores.
+    pub threads: Option<NonZeroUsize>,
+    /// How a catalog that was not closed cleanly is checked.
+    pub catalog_check: Arc<dyn CatalogCheck>,
+    /// Encoders of the program, by column name.
+    pub encoders: Vec<(String, Arc<dyn Encoder>)>,
+    /// Kernels that score rows; all give the same scores.
+    pub kernels: Kernels,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            catalog_check: Arc::new(CheckInProcess),
+            encoders: Vec::new(),
+            kernels: Kernels::best(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+/// Who watches long work and may stop it.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Receives progress.
+    pub progress: &'a dyn Progress,
+    /// Asks to stop.
+    pub cancel: &'a Cancel,
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Watch")
+    }
+}
+
+impl<'a> Watch<'a> {
+    /// Nobody watches; `cancel` may still stop the work.
+    pub fn silent(cancel: &'a Cancel) -> Self {
+        Self { progress: &NoProgress, cancel }
+    }
+}
+
+/// What happens to a row whose key is in the store already, or came earlier in the same input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDuplicate {
+    /// The batch is refused.
+    #[default]
+    Error,
+    /// The new row is left out.
+    Skip,
+    /// The new row takes the old one's place, in one commit.
+    Replace,
+}
+
+/// How rows are ingested.
+#[derive(Clone, Debug)]
+pub struct IngestOptions {
+    /// What happens to keys that are there already.
+    pub on_duplicate: OnDuplicate,
+    /// Rows of one commit.
+    pub commit_rows: usize,
+    /// Commit at least this often.
+    pub commit_every: Option<Duration>,
+    /// The whole input is one commit.
+    pub atomic: bool,
+    /// The column that takes the documents' ready vectors; `None`: the only column that takes vectors.
+    pub column: Option<String>,
+    /// Where to remember how far this input was read: its absolute path. `None`: the input cannot be resumed.
+    pub resume_path: Option<String>,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            on_duplicate: OnDuplicate::Error,
+            commit_rows: COMMIT_ROWS_DEFAULT,
+            commit_every: None,
+            atomic: false,
+            column: None,
+            resume_path: None,
+        }
+    }
+}

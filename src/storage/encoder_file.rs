@@ -1,0 +1,45 @@
+//! Encoder files: the state of an encoder, such as term weights.
+
+use super::medium::Storage;
+use super::sealed::{FileError, SealedFile, SealedWriter};
+use crate::base::{ColumnId, Fingerprint};
+use crate::format::{FileKind, FileRecord, Header, encoder_section};
+
+/// Name of the state file of a column's encoder in its storage.
+pub fn encoder_file_name(column: ColumnId, fingerprint: &Fingerprint) -> String {
+    format!("encoders/{column}.{fingerprint}.enc")
+}
+
+/// Writes an encoder's state.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_encoder_file(
+    storage: &dyn Storage,
+    column: ColumnId,
+    fingerprint: &Fingerprint,
+    state: &[u8],
+) -> Result<FileRecord, FileError> {
+    let mut writer =
+        SealedWriter::create(storage, &encoder_file_name(column, fingerprint), &Header::encoder(column.0))?;
+    writer.section(encoder_section::STATE, state)?;
+    writer.finish()
+}
+
+/// Reads an encoder's state.
+///
+/// # Errors
+/// The file is missing or damaged.
+pub fn read_encoder_file(
+    storage: &dyn Storage,
+    column: ColumnId,
+    fingerprint: &Fingerprint,
+    expected: FileRecord,
+) -> Result<Vec<u8>, FileError> {
+    let file =
+        SealedFile::open(storage, &encoder_file_name(column, fingerprint), FileKind::Encoder, expected)?;
+    file.verify()?;
+    let section =
+        file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
+    file.read(section, 0..section.length).map(<[u8]>::to_vec)
+}

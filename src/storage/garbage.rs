@@ -1,0 +1,91 @@
+//! Removes files that neither the committed state nor a pinned manifest names.
+
+use std::collections::BTreeSet;
+
+use super::column_file::column_file_name;
+use super::encoder_file::encoder_file_name;
+use super::medium::Storage;
+use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
+use super::row_file::row_file_name;
+use crate::base::CommitSeq;
+use crate::format::{ColumnKind, Manifest, manifest_sequence};
+
+/// Names of the sealed files of a state.
+pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for segment in &state.segments {
+        names.insert(row_file_name(segment.id));
+        for column in &segment.columns {
+            names.insert(column_file_name(segment.id, column.column));
+        }
+    }
+    for column in &state.store.columns {
+        if let ColumnKind::Embedding(encoder) = &column.kind
+            && let (Some(fingerprint), Some(_)) = (encoder.fingerprint, encoder.state)
+        {
+            names.insert(encoder_file_name(column.id, &fingerprint));
+        }
+    }
+    names
+}
+
+/// Commits that some reader pins. Pin files whose readers are gone are removed.
+fn pinned_commits(storage: &dyn Storage) -> std::io::Result<BTreeSet<CommitSeq>> {
+    let mut pinned = BTreeSet::new();
+    for file in storage.list(PINS_FOLDER)? {
+        let name = format!("{PINS_FOLDER}/{file}");
+        match storage.lock_exclusive(&name)? {
+            Some(_nobody) => {
+                let _ = storage.remove(&name);
+            }
+            None => {
+                pinned.extend(pinned_commit(&file));
+            }
+        }
+    }
+    Ok(pinned)
+}
+
+/// Removes old manifests and, if `sealed_files_too`, sealed files that nobody names. Returns the number of files
+/// removed. Only the writer may call it, after publishing `state`.
+///
+/// A file that cannot be removed now stays for the next time; if a pinned manifest cannot be read, nothing is removed.
+///
+/// # Errors
+/// The folders cannot be listed.
+///
+/// # Complexity
+/// Without `sealed_files_too` O(pins + manifests), with it O(files).
+pub fn collect_garbage(
+    storage: &dyn Storage,
+    state: &Manifest,
+    sealed_files_too: bool,
+) -> std::io::Result<usize> {
+    let pinned = pinned_commits(storage)?;
+    let mut removed = 0;
+    let mut kept = referenced_files(state);
+    for file in storage.list("")? {
+        let Some(commit) = manifest_sequence(&file) else { continue };
+        if commit == state.store.commit {
+            continue;
+        }
+        if !pinned.contains(&commit) {
+            removed += usize::from(storage.remove(&file).is_ok());
+        } else if sealed_files_too {
+            let Ok(manifest) = read_manifest(storage, commit) else { return Ok(removed) };
+            kept.extend(referenced_files(&manifest));
+        }
+    }
+    if !sealed_files_too {
+        return Ok(removed);
+    }
+    for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
+        for file in storage.list(folder)? {
+            let name = format!("{folder}/{file}");
+            if !kept.contains(&name) {
+                removed += usize::from(storage.remove(&name).is_ok());
+            }
+        }
+    }
+    Ok(removed)
+}

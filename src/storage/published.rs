@@ -1,0 +1,198 @@
+//! The readers' truth: the published manifest, and the pins that keep its files.
+//!
+//! A reader never opens the catalog. It reads CURRENT, takes a shared lock on a pin file of that commit, and reads
+//! CURRENT again: if it still names the same commit, every later garbage collection sees the pin.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
+
+use super::medium::{FileLock, Storage};
+use crate::base::CommitSeq;
+use crate::base::limits::MANIFEST_BYTES_MAX;
+use crate::format::{
+    Manifest, ManifestError, decode_current, decode_manifest, encode_current, encode_manifest, manifest_name,
+};
+
+/// Folder of row and column files.
+pub const SEGMENTS_FOLDER: &str = "segments";
+/// Folder of encoder files.
+pub const ENCODERS_FOLDER: &str = "encoders";
+/// Folder of readers' pins.
+pub const PINS_FOLDER: &str = "pins";
+
+const CURRENT_NAME: &str = "CURRENT";
+const CURRENT_TEMPORARY_NAME: &str = "CURRENT.new";
+/// Times that a reader starts again because a commit came between; each try is a few microseconds.
+const PIN_TRIES: usize = 1000;
+
+/// The published state cannot be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PublishedError {
+    /// There is no store.
+    #[error("{path} is not an ascribe store (it has no CURRENT file); create one with \"ascribe create\"")]
+    NotAStore {
+        /// The folder.
+        path: String,
+    },
+    /// The medium failed.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: String,
+        /// What the medium said.
+        source: io::Error,
+    },
+    /// The manifest or CURRENT is damaged.
+    #[error("{path} is damaged: {source}; opening the store for writing publishes it anew from the catalog")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        source: ManifestError,
+    },
+    /// Commits came faster than the reader could pin one.
+    #[error("commits come faster than {path} can be pinned; try again")]
+    Busy {
+        /// The store.
+        path: String,
+    },
+}
+
+impl PublishedError {
+    fn io(storage: &dyn Storage, operation: &'static str, name: &str) -> impl Fn(io::Error) -> Self {
+        let path = storage.describe(name);
+        move |source| Self::Io { operation, path: path.clone(), source }
+    }
+
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The commit that CURRENT names.
+///
+/// # Errors
+/// There is no store, or CURRENT is damaged.
+pub fn read_current(storage: &dyn Storage) -> Result<CommitSeq, PublishedError> {
+    let file = match storage.open(CURRENT_NAME) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(PublishedError::NotAStore { path: storage.describe("") });
+        }
+        Err(error) => return Err(PublishedError::io(storage, "open", CURRENT_NAME)(error)),
+    };
+    let bytes = file.bytes().map_err(PublishedError::io(storage, "read", CURRENT_NAME))?;
+    decode_current(bytes)
+        .map_err(|source| PublishedError::Damaged { path: storage.describe(CURRENT_NAME), source })
+}
+
+/// The manifest of a commit.
+///
+/// # Errors
+/// It is missing or damaged.
+pub(super) fn read_manifest(storage: &dyn Storage, commit: CommitSeq) -> Result<Manifest, PublishedError> {
+    let name = manifest_name(commit);
+    let file = storage.open(&name).map_err(PublishedError::io(storage, "open", &name))?;
+    if file.len() > MANIFEST_BYTES_MAX {
+        let error = io::Error::other("the file is larger than a manifest can be");
+        return Err(PublishedError::io(storage, "read", &name)(error));
+    }
+    let bytes = file.bytes().map_err(PublishedError::io(storage, "read", &name))?;
+    decode_manifest(bytes, commit)
+        .map_err(|source| PublishedError::Damaged { path: storage.describe(&name), source })
+}
+
+/// Publishes a state: its manifest, made durable with its name, then CURRENT.
+pub(super) fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), PublishedError> {
+    let name = manifest_name(manifest.store.commit);
+    let bytes = encode_manifest(manifest)
+        .map_err(|source| PublishedError::Damaged { path: storage.describe(&name), source })?;
+    write_anew(storage, &name, &bytes)?;
+    write_anew(storage, CURRENT_TEMPORARY_NAME, &encode_current(manifest.store.commit))?;
+    let root = PublishedError::io(storage, "sync", "");
+    // The manifest's name must be durable before CURRENT can lead to it: a crash may keep the rename and lose the
+    // other name.
+    storage.sync_folder("").map_err(&root)?;
+    storage.rename(CURRENT_TEMPORARY_NAME, CURRENT_NAME).map_err(PublishedError::io(
+        storage,
+        "rename",
+        CURRENT_TEMPORARY_NAME,
+    ))?;
+    storage.sync_folder("").map_err(&root)
+}
+
+/// Writes a small file durably; one of the same name is left over from a publication that did not finish.
+fn write_anew(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(), PublishedError> {
+    match storage.remove(name) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(PublishedError::io(storage, "remove", name)(error)),
+    }
+    let mut writer = storage.create(name).map_err(PublishedError::io(storage, "create", name))?;
+    writer.write(bytes).map_err(PublishedError::io(storage, "write", name))?;
+    writer.sync().map_err(PublishedError::io(storage, "sync", name))
+}
+
+/// Keeps the files of one commit from being collected while it lives.
+#[derive(Debug)]
+pub struct Pin {
+    storage: Arc<dyn Storage>,
+    name: String,
+    lock: Option<Box<dyn FileLock>>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.lock = None;
+        // The pin file is litter now, unless another reader of this process shares it. Failing to remove it is
+        // harmless: the next writer does.
+        if let Ok(Some(_alone)) = self.storage.lock_exclusive(&self.name) {
+            let _ = self.storage.remove(&self.name);
+        }
+    }
+}
+
+/// Name of a pin file of this process.
+fn pin_name(commit: CommitSeq) -> String {
+    static READERS: AtomicU64 = AtomicU64::new(0);
+    let reader = READERS.fetch_add(1, Ordering::Relaxed);
+    format!("{PINS_FOLDER}/{}.{reader}-{commit}", std::process::id())
+}
+
+/// The commit that a pin file holds.
+pub(super) fn pinned_commit(file_name: &str) -> Option<CommitSeq> {
+    file_name.rsplit_once('-')?.1.parse().ok().map(CommitSeq)
+}
+
+/// The current state, pinned. On a read-only medium there is no pin (`None`): the caller then opens every file before
+/// it goes on, and begins again if one is gone.
+///
+/// # Errors
+/// There is no store, or its manifest cannot be read.
+pub fn pin_current(storage: &Arc<dyn Storage>) -> Result<(Manifest, Option<Pin>), PublishedError> {
+    let mut commit = read_current(storage.as_ref())?;
+    for _ in 0..PIN_TRIES {
+        let name = pin_name(commit);
+        let lock = storage.lock_shared(&name);
+        let read_only = lock.is_err();
+        let pin =
+            lock.ok().flatten().map(|lock| Pin { storage: Arc::clone(storage), name, lock: Some(lock) });
+        let now = read_current(storage.as_ref())?;
+        if now == commit && (pin.is_some() || read_only) {
+            match read_manifest(storage.as_ref(), commit) {
+                Ok(manifest) => return Ok((manifest, pin)),
+                // Without a pin the manifest may be collected between the two reads.
+                Err(error) if error.is_not_found() && read_current(storage.as_ref())? != commit => {}
+                Err(error) => return Err(error),
+            }
+        }
+        commit = now;
+    }
+    Err(PublishedError::Busy { path: storage.describe("") })
+}

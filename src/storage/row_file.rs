@@ -1,0 +1,295 @@
+//! Row files: keys, texts, metadata and key index of a segment.
+
+use std::collections::BTreeMap;
+use std::str::from_utf8;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Map, Value};
+
+use super::medium::Storage;
+use super::sealed::{FileError, SealedFile, SealedWriter};
+use crate::base::{FieldDeclaration, RowId, SegmentId, key_hash};
+use crate::format::{
+    FileKind, FileRecord, Header, KeyIndexBuilder, MetadataBatch, Section, decode_metadata, row_section,
+};
+
+/// Name of a segment's row file in its storage.
+pub fn row_file_name(segment: SegmentId) -> String {
+    format!("segments/{segment}.rows")
+}
+
+/// What a row file is made of. Row i is `keys[i]`, `texts[i]`, `extras[i]` and row i of `metadata`.
+#[derive(Debug, Default)]
+pub struct RowFileContent {
+    /// Keys.
+    pub keys: Vec<String>,
+    /// Texts; empty where a row has none.
+    pub texts: Vec<String>,
+    /// Undeclared fields as one JSON object; empty where a row has none.
+    pub extras: Vec<String>,
+    /// The metadata section; `None` where no field is declared.
+    pub metadata: Option<Vec<u8>>,
+}
+
+/// Writes the row file of a new segment.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_row_file(
+    storage: &dyn Storage,
+    segment: SegmentId,
+    content: &RowFileContent,
+) -> Result<FileRecord, FileError> {
+    let header = Header::rows(segment.0, content.keys.len() as u32);
+    let mut writer = SealedWriter::create(storage, &row_file_name(segment), &header)?;
+    write_strings(&mut writer, row_section::KEY_OFFSETS, row_section::KEY_BYTES, &content.keys)?;
+    write_strings(&mut writer, row_section::TEXT_OFFSETS, row_section::TEXT_BYTES, &content.texts)?;
+    if let Some(metadata) = &content.metadata {
+        writer.section(row_section::METADATA, metadata)?;
+    }
+    write_strings(&mut writer, row_section::EXTRA_OFFSETS, row_section::EXTRA_BYTES, &content.extras)?;
+    let mut index = KeyIndexBuilder::new();
+    content.keys.iter().for_each(|key| index.push(key));
+    let (hashes, rows) = index.encode();
+    writer.section(row_section::KEY_HASHES, &hashes)?;
+    writer.section(row_section::KEY_ROWS, &rows)?;
+    writer.finish()
+}
+
+fn write_strings(
+    writer: &mut SealedWriter,
+    offsets_tag: u32,
+    bytes_tag: u32,
+    strings: &[String],
+) -> Result<(), FileError> {
+    let mut offsets = Vec::with_capacity(8 * (strings.len() + 1));
+    let mut end = 0_u64;
+    offsets.extend_from_slice(&end.to_le_bytes());
+    for string in strings {
+        end += string.len() as u64;
+        offsets.extend_from_slice(&end.to_le_bytes());
+    }
+    writer.section(offsets_tag, &offsets)?;
+    writer.begin_section(bytes_tag)?;
+    strings.iter().try_for_each(|string| writer.write(string.as_bytes()))
+}
+
+/// A row file open for reading.
+#[derive(Debug)]
+pub struct RowFile {
+    file: Arc<SealedFile>,
+    row_count: u32,
+    keys: StringSections,
+    texts: StringSections,
+    extras: StringSections,
+    hashes: Section,
+    rows: Section,
+    metadata: OnceLock<Option<MetadataBatch>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StringSections {
+    offsets: Section,
+    bytes: Section,
+}
+
+impl RowFile {
+    /// Opens the row file of `segment`.
+    ///
+    /// # Errors
+    /// It is missing, not the recorded file, or lacks a section.
+    pub fn open(
+        storage: &dyn Storage,
+        segment: SegmentId,
+        row_count: u32,
+        expected: FileRecord,
+    ) -> Result<Self, FileError> {
+        let file = SealedFile::open(storage, &row_file_name(segment), FileKind::Rows, expected)?;
+        if file.header().segment != segment.0 || file.header().row_count != row_count {
+            return Err(file.content_error("it is of another segment"));
+        }
+        let count = u64::from(row_count);
+        let strings = |offsets_tag, bytes_tag| {
+            let offsets = file.section_of_length(offsets_tag, 8 * (count + 1))?;
+            let bytes = file
+                .section(bytes_tag)
+                .ok_or_else(|| file.content_error(format!("section {bytes_tag} is missing")))?;
+            Ok::<_, FileError>(StringSections { offsets, bytes })
+        };
+        let keys = strings(row_section::KEY_OFFSETS, row_section::KEY_BYTES)?;
+        let texts = strings(row_section::TEXT_OFFSETS, row_section::TEXT_BYTES)?;
+        let extras = strings(row_section::EXTRA_OFFSETS, row_section::EXTRA_BYTES)?;
+        let hashes = file.section_of_length(row_section::KEY_HASHES, 8 * count)?;
+        let rows = file.section_of_length(row_section::KEY_ROWS, 4 * count)?;
+        Ok(Self {
+            file: Arc::new(file),
+            row_count,
+            keys,
+            texts,
+            extras,
+            hashes,
+            rows,
+            metadata: OnceLock::new(),
+        })
+    }
+
+    /// Number of rows, deleted ones counted.
+    pub fn row_count(&self) -> u32 {
+        self.row_count
+    }
+
+    /// The sealed file underneath.
+    pub fn file(&self) -> &SealedFile {
+        &self.file
+    }
+
+    /// Key of a row.
+    ///
+    /// # Errors
+    /// The row does not exist or its bytes are damaged.
+    pub fn key(&self, row: RowId) -> Result<&str, FileError> {
+        self.string(self.keys, row)
+    }
+
+    /// Text of a row; empty if it has none.
+    ///
+    /// # Errors
+    /// The row does not exist or its bytes are damaged.
+    pub fn text(&self, row: RowId) -> Result<&str, FileError> {
+        self.string(self.texts, row)
+    }
+
+    /// Undeclared fields of a row.
+    ///
+    /// # Errors
+    /// The row does not exist or its bytes are damaged.
+    pub fn extra(&self, row: RowId) -> Result<Map<String, Value>, FileError> {
+        let text = self.string(self.extras, row)?;
+        if text.is_empty() {
+            return Ok(Map::new());
+        }
+        serde_json::from_str(text).map_err(|error| {
+            self.file.content_error(format!("undeclared fields of row {row} are not JSON: {error}"))
+        })
+    }
+
+    /// The row with this key, whether it is deleted or not.
+    ///
+    /// # Errors
+    /// Bytes on the way are damaged.
+    ///
+    /// # Complexity
+    /// O(log n) reads in the key index.
+    pub fn find(&self, key: &str) -> Result<Option<RowId>, FileError> {
+        let hash = key_hash(key);
+        let (mut low, mut high) = (0, self.row_count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.hash_at(middle)? < hash {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        while low < self.row_count && self.hash_at(low)? == hash {
+            let row = self.indexed_row(low)?;
+            if self.key(row)? == key {
+                return Ok(Some(row));
+            }
+            low += 1;
+        }
+        Ok(None)
+    }
+
+    /// Declared fields of all rows, decoded at the first call; `None` if the segment was written without any.
+    ///
+    /// # Errors
+    /// The section is damaged or does not fit the declared fields.
+    pub fn metadata(&self, declared: &[FieldDeclaration]) -> Result<Option<&MetadataBatch>, FileError> {
+        if let Some(known) = self.metadata.get() {
+            return Ok(known.as_ref());
+        }
+        let batch = match self.file.section(row_section::METADATA) {
+            None => None,
+            Some(section) => {
+                let bytes = self.file.share(section)?;
+                let batch = decode_metadata(bytes, declared, self.row_count)
+                    .map_err(|error| self.file.content_error(error.to_string()))?;
+                Some(batch)
+            }
+        };
+        Ok(self.metadata.get_or_init(|| batch).as_ref())
+    }
+
+    /// Checks every checksum and that keys, texts, fields and index agree with each other.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    ///
+    /// # Complexity
+    /// Reads the whole file.
+    pub fn verify(&self, declared: &[FieldDeclaration]) -> Result<(), FileError> {
+        self.file.verify()?;
+        for strings in [self.keys, self.texts, self.extras] {
+            let first = self.offset_at(strings.offsets, 0)?;
+            let last = self.offset_at(strings.offsets, self.row_count)?;
+            if first != 0 || last != strings.bytes.length {
+                let tag = strings.bytes.tag;
+                return Err(self.file.content_error(format!("offsets do not cover section {tag}")));
+            }
+        }
+        let mut seen = BTreeMap::new();
+        for position in 0..self.row_count {
+            let row = self.indexed_row(position)?;
+            let hash = self.hash_at(position)?;
+            if seen.insert(row, ()).is_some() || key_hash(self.key(row)?) != hash {
+                return Err(self.file.content_error(format!("entry {position} of the key index is wrong")));
+            }
+            if position > 0 && self.hash_at(position - 1)? > hash {
+                return Err(self
+                    .file
+                    .content_error(format!("entry {position} of the key index is out of order")));
+            }
+            self.text(row)?;
+            self.extra(row)?;
+        }
+        self.metadata(declared)?;
+        Ok(())
+    }
+
+    fn string(&self, strings: StringSections, row: RowId) -> Result<&str, FileError> {
+        if row.0 >= self.row_count {
+            return Err(self
+                .file
+                .content_error(format!("row {row} does not exist, it has {}", self.row_count)));
+        }
+        let start = self.offset_at(strings.offsets, row.0)?;
+        let end = self.offset_at(strings.offsets, row.0 + 1)?;
+        let bytes = self.file.read(strings.bytes, start..end)?;
+        from_utf8(bytes).map_err(|_| {
+            self.file.content_error(format!("row {row} of section {} is not UTF-8", strings.bytes.tag))
+        })
+    }
+
+    fn offset_at(&self, offsets: Section, index: u32) -> Result<u64, FileError> {
+        self.word(offsets, index)
+    }
+
+    fn hash_at(&self, position: u32) -> Result<u64, FileError> {
+        self.word(self.hashes, position)
+    }
+
+    fn word(&self, section: Section, index: u32) -> Result<u64, FileError> {
+        let start = 8 * u64::from(index);
+        let mut word = [0; 8];
+        word.copy_from_slice(self.file.read(section, start..start + 8)?);
+        Ok(u64::from_le_bytes(word))
+    }
+
+    fn indexed_row(&self, position: u32) -> Result<RowId, FileError> {
+        let start = 4 * u64::from(position);
+        let mut word = [0; 4];
+        word.copy_from_slice(self.file.read(self.rows, start..start + 4)?);
+        Ok(RowId(u32::from_le_bytes(word)))
+    }
+}
