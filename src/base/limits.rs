@@ -70,6 +70,10 @@ pub const HISTORY_COMMITS_MAX: u64 = 10_000;
 /// Fixed, so that sums taken chunk by chunk do not depend on the number of threads.
 pub const SCAN_CHUNK_ROWS: u32 = 1024;
 
+/// Bytes of stored values that a scan hands to the kernels at once: a quarter of a small second-level cache (512 KiB), so
+/// that a second pass over them, for norms, does not go to memory again.
+pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
+
 /// Characters of a filter expression.
 pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
 
