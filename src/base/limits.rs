@@ -23,6 +23,17 @@ pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one input line (JSONL, CSV record): a text, its metadata and a vector written in decimal.
 pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Values of one input line: a parsed JSON value takes up to 40 times the bytes of its text, so that a line of commas
+/// and digits could otherwise ask for gigabytes. Sixteen times the widest embedding.
+pub const LINE_VALUES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the header of an npy file. It names one type and one shape; NumPy itself refuses above 10,000.
+pub const NPY_HEADER_BYTES_MAX: usize = 10_000;
+
+/// Bytes of the header of a safetensors file with vectors: a few tensors, and perhaps a million short keys as
+/// metadata. It is parsed whole.
+pub const TENSOR_HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes of a field or column name.
 pub const NAME_BYTES_MAX: usize = 64;
 
