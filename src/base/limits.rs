@@ -90,3 +90,10 @@ pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
 
 /// Nesting of a filter expression: the evaluator recurses.
 pub const FILTER_DEPTH_MAX: usize = 100;
+
+/// Characters of a LIKE pattern. Matching a pattern with `_` costs at most pattern times text.
+pub const FILTER_PATTERN_CHARACTERS_MAX: usize = 1024;
+
+/// Rows that a filter looks at in one go: its bitmaps then take 4 KiB a nesting level and stay in the nearest cache,
+/// whatever the segment's size. A multiple of 64, the rows of one bitmap word.
+pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;
