@@ -97,3 +97,7 @@ pub const FILTER_PATTERN_CHARACTERS_MAX: usize = 1024;
 /// Rows that a filter looks at in one go: its bitmaps then take 4 KiB a nesting level and stay in the nearest cache,
 /// whatever the segment's size. A multiple of 64, the rows of one bitmap word.
 pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;
+
+/// Rows that an import puts into one segment. Keys and texts of a segment are gathered in memory; few large segments
+/// answer faster than many small ones.
+pub const IMPORT_SEGMENT_ROWS_MAX: usize = 1_000_000;

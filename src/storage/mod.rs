@@ -37,7 +37,7 @@ mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
 pub use column_file::{ColumnFile, ColumnFileWriter, column_file_name};
-pub use commit::{CommitError, OpenWriterError, Writer};
+pub use commit::{CommitError, OpenWriterError, Writer, read_idle_catalog};
 pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{encoder_file_name, read_encoder_file, write_encoder_file};
 pub use garbage::collect_garbage;
