@@ -10,7 +10,17 @@ use super::handles::{OpenFile, SharedMedium, SimulatedBytes, SimulatedLock, Simu
 use super::state::{Content, Entry, Medium};
 use super::survival;
 
-/// A medium in memory that loses at a crash what a disk may lose. A clone is another handle to the same medium.
+/// A medium in memory that loses at a crash what a disk may lose, for tests of everything that must survive a crash, an
+/// error in the middle or a full disk. A clone is another handle to the same medium.
+///
+/// What it models, from what POSIX promises and file systems do:
+/// - A file's content and its name are made durable apart: the one by `sync` of the file, the other by `sync_folder`.
+/// - Content that was not synced survives in any legal mixture: each 512-byte sector of the file as it was on the disk
+///   or as it was after one of the writes to it. A sector that shows a later write shows the earlier ones to the same
+///   sector too. The length may survive without the bytes, which then read as zeros.
+/// - Name changes that were not synced survive independently, except that those of one name keep their order, and a
+///   rename happens at both names or at neither.
+/// - A file is not its name: a removed file stays readable through open handles, a rename keeps the file.
 ///
 /// ```
 /// use ascribe::storage::{SimulatedStorage, Storage};

@@ -156,6 +156,19 @@ fn names_change_independently_but_each_in_order() {
 }
 
 #[test]
+fn a_name_that_was_renamed_away_is_not_lost_to_its_successor() {
+    let storage = SimulatedStorage::new();
+    write_durable(&storage, "a", b"1");
+    storage.rename("a", "b").unwrap();
+    write(&storage, "a", b"2").sync().unwrap();
+    let seen: BTreeSet<_> =
+        outcomes(&storage).map(|left| (left.read_file("a").ok(), left.read_file("b").ok())).collect();
+    let (first, second) = (Some(b"1".to_vec()), Some(b"2".to_vec()));
+    let expected = [(first.clone(), None), (None, first.clone()), (second, first)];
+    assert_eq!(seen, BTreeSet::from(expected));
+}
+
+#[test]
 fn a_synced_folder_keeps_its_names_only_with_its_own() {
     let storage = SimulatedStorage::new();
     storage.create_folder("s").unwrap();
