@@ -8,8 +8,7 @@ use super::ScoreChunk;
 /// whatever the number of threads. Scores that are all equal have a standard deviation of exactly 0.
 ///
 /// # References
-/// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, COMPSTAT 1982,
-/// equations 2.1.
+/// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, COMPSTAT 1982.
 ///
 /// ```
 /// use ascribe::attribution::{Moments, ScoreChunk};

@@ -1,8 +1,8 @@
 //! The algorithm for vector registers, once for every instruction set: sixteen lanes, one row after the other.
 //!
 //! One row at a time reads memory front to back, and the processor overlaps the end of a row with the beginning of the
-//! next. Two rows at once were measured and rejected: a seventh slower from cache (registers spilled) and a third slower
-//! from memory (two streams instead of one).
+//! next. Two rows at once were measured and rejected: slower from cache (registers spilled) and from memory (two streams
+//! instead of one).
 //!
 //! Everything here is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set.
 
