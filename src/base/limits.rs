@@ -23,6 +23,17 @@ pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of one input line (JSONL, CSV record): a text, its metadata and a vector written in decimal.
 pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Values of one input line: a parsed JSON value takes up to 40 times the bytes of its text, so that a line of commas
+/// and digits could otherwise ask for gigabytes. Sixteen times the widest embedding.
+pub const LINE_VALUES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the header of an npy file. It names one type and one shape; NumPy itself refuses above 10,000.
+pub const NPY_HEADER_BYTES_MAX: usize = 10_000;
+
+/// Bytes of the header of a safetensors file with vectors: a few tensors, and perhaps a million short keys as
+/// metadata. It is parsed whole.
+pub const TENSOR_HEADER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes of a field or column name.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -70,8 +81,19 @@ pub const HISTORY_COMMITS_MAX: u64 = 10_000;
 /// Fixed, so that sums taken chunk by chunk do not depend on the number of threads.
 pub const SCAN_CHUNK_ROWS: u32 = 1024;
 
+/// Bytes of stored values that a scan hands to the kernels at once: a quarter of a small second-level cache (512 KiB), so
+/// that a second pass over them, for norms, does not go to memory again.
+pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
+
 /// Characters of a filter expression.
 pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
 
 /// Nesting of a filter expression: the evaluator recurses.
 pub const FILTER_DEPTH_MAX: usize = 100;
+
+/// Characters of a LIKE pattern. Matching a pattern with `_` costs at most pattern times text.
+pub const FILTER_PATTERN_CHARACTERS_MAX: usize = 1024;
+
+/// Rows that a filter looks at in one go: its bitmaps then take 4 KiB a nesting level and stay in the nearest cache,
+/// whatever the segment's size. A multiple of 64, the rows of one bitmap word.
+pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;

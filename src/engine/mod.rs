@@ -1,4 +1,58 @@
-//! Floor 5: the store.
+//! Floor 5: the store. Knows `dyn Encoder` and `dyn Storage`, never a model library or a file system.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `alter.rs` | schema changes: declare a field, add or drop a column |
+//! | `answer.rs` | questions and answers |
+//! | `batch.rs` | documents to checked rows: keys, fields, vectors |
+//! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
+//! | `delete.rs` | deleting by key or predicate |
+//! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
+//! | `import.rs` | rows whose vectors are ready, in one commit |
+//! | `ingest.rs` | documents in, batch by batch, resumable |
+//! | `options.rs` | what callers say when they create, open and fill a store |
+//! | `query.rs` | from a question to the rows at both ends |
+//! | `segment.rs` | the open files of a segment |
+//! | `snapshot.rs` | a committed state that does not change while it is held |
+//! | `statistics.rs` | what a store holds |
+//! | `store.rs` | opening: the writer and the readers |
+//! | `transaction.rs` | new segments, deletes and schema changes on their way to one commit |
+//! | `verify.rs` | checking every file of a store |
+//! | `write.rs` | rows and vectors to the files of a new segment |
+
+mod alter;
+mod answer;
+mod batch;
+mod context;
+mod delete;
+mod encoders;
+mod import;
+mod ingest;
+mod options;
+mod query;
+mod segment;
+mod snapshot;
+mod statistics;
+mod store;
+mod transaction;
+mod verify;
+mod write;
+
+pub use alter::AlterError;
+pub use answer::{
+    Answer, ColumnStatistics, Hit, Problem, Query, QueryInput, QueryStages, Row, Statistics, VerifyReport,
+};
+pub use batch::BatchError;
+pub use delete::{DeleteError, DeleteReport, DeleteSelection};
+pub use encoders::EncoderError;
+pub use import::{Import, ImportError, ImportReport};
+pub use ingest::{IngestCommit, IngestError, IngestReport};
+pub use options::{
+    ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate, OpenOptions,
+    Watch,
+};
+pub use query::QueryError;
+pub use snapshot::Snapshot;
+pub use store::{CreateError, OpenError, Reader, Snapshots, Store};
+pub use transaction::TransactionError;
+pub use verify::verify;

@@ -179,6 +179,28 @@ pub struct CommitRecord {
     pub rows_deleted: u64,
 }
 
+/// Deleted rows of a segment in a state: the decoded record, or the empty set where there is none.
+///
+/// # Errors
+/// The record is no row set, or names rows that the segment does not have.
+pub fn segment_deletes(
+    state: &super::Manifest,
+    segment: &SegmentRecord,
+) -> Result<RowSet, RowSetError> {
+    let Ok(position) = state.deleted.binary_search_by_key(&segment.id, |record| record.segment) else {
+        return Ok(RowSet::new());
+    };
+    let bytes = &state.deleted[position].rows;
+    let rows = RowSet::from_bytes(bytes)?;
+    match rows.last() {
+        Some(last) if last.0 >= segment.row_count => {
+            let reason = format!("row {last} is in it, the segment has {}", segment.row_count);
+            Err(RowSetError { length: bytes.len(), reason })
+        }
+        _ => Ok(rows),
+    }
+}
+
 type Limited<const N: usize> = Configuration<LittleEndian, Fixint, Limit<N>>;
 
 const SMALL_LIMIT_BYTES: usize = 1 << 16;

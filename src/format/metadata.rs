@@ -11,7 +11,7 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::StreamWriter;
@@ -92,6 +92,30 @@ pub fn metadata_batch(
         fields.iter().map(|field| Field::new(&field.name, data_type(field.kind), true)).collect();
     let arrays = fields.iter().zip(values).map(|(field, values)| array(field.kind, values)).collect();
     RecordBatch::try_new(Arc::new(Schema::new(schema_fields)), arrays).map_err(arrow)
+}
+
+/// `written` with further fields: those that were declared after its segment was written.
+///
+/// # Errors
+/// A column has another number of rows than `row_count`.
+pub fn extend_metadata(
+    written: Option<&MetadataBatch>,
+    fields: &[FieldDeclaration],
+    values: &[Vec<Option<FieldValue>>],
+    row_count: u32,
+) -> Result<MetadataBatch, MetadataError> {
+    let mut schema_fields: Vec<Field> = Vec::new();
+    let mut arrays: Vec<ArrayRef> = Vec::new();
+    if let Some(batch) = written {
+        schema_fields.extend(batch.schema_ref().fields().iter().map(|field| field.as_ref().clone()));
+        arrays.extend(batch.columns().iter().cloned());
+    }
+    for (field, values) in fields.iter().zip(values) {
+        schema_fields.push(Field::new(&field.name, data_type(field.kind), true));
+        arrays.push(array(field.kind, values));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(row_count as usize));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(schema_fields)), arrays, &options).map_err(arrow)
 }
 
 /// Bytes of the metadata section.

@@ -21,7 +21,7 @@ mod sketch;
 pub use catalog::{
     ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, FileRecord,
     RECORD_FRAME_SIZE_BYTES, RecordError, SegmentColumnRecord, SegmentRecord, SourceRecord, StoreRecord,
-    open_record, seal_record,
+    open_record, seal_record, segment_deletes,
 };
 pub use column::{ColumnHeader, ColumnHeaderError, column_section, encoder_section};
 pub use container::{
@@ -34,7 +34,7 @@ pub use manifest::{
     decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence,
 };
 pub use metadata::{
-    MetadataBatch, MetadataError, decode_metadata, encode_metadata, metadata_batch, metadata_value,
+    MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, metadata_batch, metadata_value,
 };
 pub use rows::{KeyIndexBuilder, row_section};
 pub use sketch::{

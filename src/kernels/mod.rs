@@ -1,4 +1,33 @@
-//! Floor 1: dot products over stored values.
+//! Floor 1: dot products over stored values, and values to bytes and back.
+//!
+//! Every sum is taken in f64. The product of two f32 values (24 bits each) fits the 53 bits of an f64, so it is exact,
+//! and a fused multiply-add rounds where a multiplication followed by an addition rounds. With one fixed layout of
+//! partial sums, written down in `scalar.rs`, every back-end therefore gives the same bits on every machine.
+//!
+//! The algorithm for vector registers is written once in `tile.rs` over a small trait of sixteen lanes; `x86.rs` gives
+//! the lanes of each instruction set behind a token that only detection hands out, and holds the room's only `unsafe`.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `backend.rs` | the handle that callers use: detection once, length checks, the back-ends by name |
+//! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
+//! | `properties.rs` | tests: one suite, stamped on every back-end |
+//! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
+//! | `tile.rs` | the algorithm over sixteen lanes, several rows at once |
+//! | `wide.rs` | a query, widened to f64 once |
+//! | `x86.rs` | lanes of AVX2 and AVX-512 |
+
+mod backend;
+mod convert;
+#[cfg(test)]
+mod properties;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod tile;
+mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use backend::{KernelError, Kernels};
+pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
+pub use wide::WideQuery;

@@ -45,6 +45,7 @@ pub struct Position {
     pub consumed_bytes: u64,
     /// SHA-256 of exactly those bytes.
     pub prefix: Fingerprint,
-    /// Lines or records consumed, so that places go on counting.
+    /// Documents returned up to there, over all runs. Places go on counting because the lines of the prefix are counted
+    /// again when it is hashed.
     pub consumed_records: u64,
 }

@@ -1,9 +1,52 @@
 //! Floor 2: readers of what users have.
 //!
+//! Documents come from JSONL, CSV or plain text through one trait, [`Source`]; [`open_path`] picks the reader and goes
+//! on where an earlier run stopped. Ready vectors come from npy or safetensors bytes as a [`Matrix`].
+//!
+//! An input is untrusted: whatever its bytes are, a reader gives a document or a [`SourceError`] that says what is
+//! wrong, in which line and field, and what to do about it; it holds no more than one record at a time.
+//!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `csv_records.rs` | CSV and TSV: one document a record |
+//! | `csv_scan.rs` | where a CSV record ends, and what makes it ambiguous |
 //! | `document.rs` | one document of an input, and where it stood |
+//! | `error.rs` | everything that can be wrong with an input |
+//! | `fields.rs` | which fields are key, text and vector, and their checks |
+//! | `json.rs` | strict JSON values: no name twice, bounded |
+//! | `json_lines.rs` | JSONL: one object a line |
+//! | `lines.rs` | bounded lines that count, hash and skip |
+//! | `matrix.rs` | ready vectors as rows of a mapped matrix |
+//! | `npy.rs` | a matrix from npy bytes |
+//! | `open.rs` | the reader for a path or stream, from the start or from a position |
+//! | `source.rs` | what every reader of documents does |
+//! | `tensors.rs` | a matrix from safetensors bytes |
+//! | `tests.rs` | suites over all readers: round trips, resuming, cut-off and changed bytes |
+//! | `text_lines.rs` | plain text: one document a line |
 
+mod csv_records;
+mod csv_scan;
 mod document;
+mod error;
+mod fields;
+mod json;
+mod json_lines;
+mod lines;
+mod matrix;
+mod npy;
+mod open;
+mod source;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod text_lines;
 
+pub use csv_records::CsvRecords;
 pub use document::{Document, Place, Position};
+pub use error::SourceError;
+pub use fields::FieldNames;
+pub use json_lines::JsonLines;
+pub use matrix::Matrix;
+pub use open::{InputFormat, Opened, Resumed, from_reader, open_path};
+pub use source::Source;
+pub use text_lines::TextLines;

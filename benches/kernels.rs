@@ -1,0 +1,157 @@
+//! Speed of the dot-product kernels against the read bandwidth of the machine they run on.
+//!
+//! `cargo bench --bench kernels [-- ROWS WIDTH]`: for each element type and back-end, the median over interleaved rounds
+//! of one query against all rows, on one thread; beside it the time of reading the same bytes as plain u64 words.
+
+#![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ascribe::base::limits::SCAN_CHUNK_ROWS;
+use ascribe::base::{ElementType, RandomStream};
+use ascribe::kernels::{Kernels, WideQuery};
+
+/// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
+const ROUNDS: usize = 9;
+
+/// Values of one row unless given: the width of small sentence encoders. With 100,000 rows of f32, 154 MB: above the
+/// last-level cache of a server's share.
+const WIDTH_DEFAULT: usize = 384;
+
+/// Rows unless given.
+const ROWS_DEFAULT: usize = 100_000;
+
+/// Sums `words` with independent adders, as fast as the compiler and the memory allow.
+fn sum_words(words: &[u64]) -> u64 {
+    let mut sums = [0_u64; 32];
+    let (blocks, rest) = words.as_chunks::<32>();
+    for block in blocks {
+        for lane in 0..32 {
+            sums[lane] = sums[lane].wrapping_add(block[lane]);
+        }
+    }
+    sums.iter().chain(rest).fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn gigabytes_per_second(bytes: usize, seconds: Vec<f64>) -> f64 {
+    bytes as f64 / median(seconds) / 1e9
+}
+
+/// Finite values of any type: bytes whose every pattern is an f32, f16 and bf16 of moderate size and an int8 code.
+fn fill(words: &mut [u64]) {
+    let mut stream = RandomStream::new(1);
+    for word in words {
+        // Both bytes of each 16-bit half get an exponent far below the one of infinity.
+        *word = stream.next_u64() & 0xBFBF_BFBF_BFBF_BFBF;
+    }
+}
+
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn scan(kernels: Kernels, element: ElementType, query: &WideQuery, rows: &[u8], out: &mut [f64]) -> bool {
+    let chunk_bytes = SCAN_CHUNK_ROWS as usize * query.width() * element.size_bytes();
+    let chunks = rows.chunks(chunk_bytes).zip(out.chunks_mut(SCAN_CHUNK_ROWS as usize));
+    chunks.fold(true, |fine, (bytes, scores)| fine & kernels.dots_wide(element, query, bytes, scores).is_ok())
+}
+
+fn bandwidth(words: &[u64]) -> (f64, f64) {
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    let (left, right) = words.split_at(words.len() / 2);
+    for _ in 0..ROUNDS {
+        one.push(seconds(|| {
+            black_box(sum_words(black_box(words)));
+        }));
+        two.push(seconds(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| black_box(sum_words(black_box(right))));
+                black_box(sum_words(black_box(left)));
+            });
+        }));
+    }
+    let bytes = size_of_val(words);
+    (gigabytes_per_second(bytes, one), gigabytes_per_second(bytes, two))
+}
+
+/// Speed of each back-end in GB/s, in the order of [`Kernels::available`], and of reading the same bytes as words.
+fn measure(element: ElementType, rows: usize, width: usize) -> Option<(Vec<f64>, f64)> {
+    let mut words = vec![0_u64; (rows * width * element.size_bytes()).div_ceil(8)];
+    fill(&mut words);
+    let stored = bytes_of(&words);
+    let bytes = stored.get(..rows * width * element.size_bytes())?;
+    let mut stream = RandomStream::new(2);
+    let query: Vec<f32> = (0..width).map(|_| stream.unit() as f32 - 0.5).collect();
+    let query = WideQuery::new(&query);
+    let backends = Kernels::available();
+    let mut times = vec![Vec::new(); backends.len()];
+    let mut read = Vec::new();
+    let mut out = vec![0.0; rows];
+    for _ in 0..ROUNDS {
+        read.push(seconds(|| {
+            black_box(sum_words(black_box(&words)));
+        }));
+        for (kernels, times) in backends.iter().zip(&mut times) {
+            let mut fine = true;
+            times.push(seconds(|| fine = scan(*kernels, element, &query, black_box(bytes), &mut out)));
+            black_box(&out);
+            if !fine {
+                return None;
+            }
+        }
+    }
+    let speeds = times.into_iter().map(|times| gigabytes_per_second(bytes.len(), times)).collect();
+    Some((speeds, gigabytes_per_second(bytes.len(), read)))
+}
+
+fn table(rows: usize, width: usize) -> Option<()> {
+    let mut words = vec![0_u64; rows * width / 2];
+    fill(&mut words);
+    let (one, two) = bandwidth(&words);
+    println!("{rows} rows x {width} values, one query, medians of {ROUNDS} interleaved rounds");
+    println!(
+        "plain read of {} MB: {one:.1} GB/s on one thread, {two:.1} on two",
+        size_of_val(&*words) / 1_000_000
+    );
+    drop(words);
+    println!(
+        "{:8}{:10}{:>8}{:>14}{:>12}{:>16}",
+        "type", "back-end", "GB/s", "Mrows/s", "x scalar", "read / kernel"
+    );
+    for element in ElementType::ALL {
+        let (speeds, read) = measure(element, rows, width)?;
+        for (kernels, &speed) in Kernels::available().iter().zip(&speeds) {
+            let row_bytes = (width * element.size_bytes()) as f64;
+            println!(
+                "{:8}{:10}{speed:>8.2}{:>14.2}{:>12.2}{:>16.2}",
+                element.name(),
+                kernels.name(),
+                speed * 1e3 / row_bytes,
+                speed / speeds.first()?,
+                read / speed,
+            );
+        }
+    }
+    Some(())
+}
+
+fn main() -> ExitCode {
+    // `cargo bench` adds flags of its own; numbers are ours.
+    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let rows = numbers.first().copied().unwrap_or(ROWS_DEFAULT);
+    let width = numbers.get(1).copied().unwrap_or(WIDTH_DEFAULT);
+    if table(rows, width).is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,36 @@
+//! What all parts of an open store share.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+use super::options::OpenOptions;
+use crate::base::Clock;
+use crate::encoder::Encoder;
+use crate::kernels::Kernels;
+use crate::storage::Storage;
+
+/// Storage, threads, kernels, clock and the program's encoders.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) storage: Arc<dyn Storage>,
+    /// The one thread pool of the store.
+    pub(super) pool: ThreadPool,
+    pub(super) kernels: Kernels,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Encoders of the program, by column name.
+    pub(super) given: Vec<(String, Arc<dyn Encoder>)>,
+}
+
+impl Context {
+    pub(super) fn new(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Arc<Self>, ThreadPoolBuildError> {
+        let threads = options.threads.map_or(0, NonZeroUsize::get);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|thread| format!("ascribe-{thread}"))
+            .build()?;
+        let OpenOptions { encoders, kernels, clock, .. } = options;
+        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders }))
+    }
+}

@@ -1,0 +1,183 @@
+//! The open files of a segment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+
+use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, RowId, RowSet};
+use crate::format::{MetadataBatch, SegmentRecord, extend_metadata, metadata_value};
+use crate::index::RowValues;
+use crate::storage::{ColumnFile, FileError, RowFile, Storage};
+
+/// Row and column files of a segment, shared by all snapshots that hold it.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) record: SegmentRecord,
+    pub(super) rows: Arc<RowFile>,
+    columns: Vec<(ColumnId, Arc<ColumnFile>)>,
+    /// Declared fields, with those that were declared after the segment was written; and how many were declared then.
+    fields: Mutex<Option<(usize, Arc<MetadataBatch>)>>,
+}
+
+impl Segment {
+    /// Opens the files of a segment, taking over those that `previous` has open already.
+    pub(super) fn open(
+        storage: &dyn Storage,
+        record: &SegmentRecord,
+        previous: Option<&Segment>,
+    ) -> Result<Self, FileError> {
+        let rows = match previous.filter(|previous| previous.record.rows == record.rows) {
+            Some(previous) => Arc::clone(&previous.rows),
+            None => Arc::new(RowFile::open(storage, record.id, record.row_count, record.rows)?),
+        };
+        let mut columns = Vec::with_capacity(record.columns.len());
+        for column in &record.columns {
+            let open = previous.filter(|previous| previous.record.columns.contains(column));
+            let file = match open.and_then(|previous| previous.shared_column(column.column)) {
+                Some(file) => file,
+                None => {
+                    let file =
+                        ColumnFile::open(storage, record.id, column.column, record.row_count, column.file)?;
+                    Arc::new(file)
+                }
+            };
+            columns.push((column.column, file));
+        }
+        Ok(Self { record: record.clone(), rows, columns, fields: Mutex::new(None) })
+    }
+
+    pub(super) fn column(&self, column: ColumnId) -> Option<&ColumnFile> {
+        self.columns.iter().find(|(id, _)| *id == column).map(|(_, file)| file.as_ref())
+    }
+
+    pub(super) fn columns(&self) -> impl Iterator<Item = &ColumnFile> {
+        self.columns.iter().map(|(_, file)| file.as_ref())
+    }
+
+    fn shared_column(&self, column: ColumnId) -> Option<Arc<ColumnFile>> {
+        self.columns.iter().find(|(id, _)| *id == column).map(|(_, file)| Arc::clone(file))
+    }
+
+    /// Declared fields of all rows. Values of fields that were declared later are read from the undeclared fields of
+    /// each row, once; declaring them checked that they fit.
+    pub(super) fn fields(&self, declared: &[FieldDeclaration]) -> Result<Arc<MetadataBatch>, FileError> {
+        let mut known = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, batch)) = known.as_ref()
+            && *count == declared.len()
+        {
+            return Ok(Arc::clone(batch));
+        }
+        let written = self.rows.metadata(declared)?;
+        let is_late =
+            |field: &&FieldDeclaration| written.is_none_or(|batch| batch.column_by_name(&field.name).is_none());
+        let late: Vec<FieldDeclaration> = declared.iter().filter(is_late).cloned().collect();
+        let mut values: Vec<Vec<Option<FieldValue>>> = vec![Vec::new(); late.len()];
+        if !late.is_empty() {
+            for row in 0..self.record.row_count {
+                let extra = self.rows.extra(RowId(row))?;
+                for (field, column) in late.iter().zip(&mut values) {
+                    column.push(late_value(field, &extra).unwrap_or_default());
+                }
+            }
+        }
+        let batch = extend_metadata(written, &late, &values, self.record.row_count)
+            .map_err(|error| self.rows.file().content_error(error.to_string()))?;
+        let batch = Arc::new(batch);
+        *known = Some((declared.len(), Arc::clone(&batch)));
+        Ok(batch)
+    }
+
+    /// Declared and undeclared fields of one row, declared ones first.
+    pub(super) fn row_metadata(
+        &self,
+        declared: &[FieldDeclaration],
+        row: RowId,
+    ) -> Result<Map<String, Value>, FileError> {
+        let written = self.rows.metadata(declared)?;
+        let mut extra = self.rows.extra(row)?;
+        let mut metadata = Map::new();
+        for field in declared {
+            let value = match written.and_then(|batch| metadata_value(batch, &field.name, row)) {
+                Some(value) => value.to_json(),
+                None => extra.shift_remove(&field.name).unwrap_or(Value::Null),
+            };
+            metadata.insert(field.name.clone(), value);
+        }
+        metadata.append(&mut extra);
+        Ok(metadata)
+    }
+}
+
+/// The value of a field that was declared after the row was written. Inputs without types (CSV) left text there.
+pub(super) fn late_value(
+    field: &FieldDeclaration,
+    extra: &Map<String, Value>,
+) -> Result<Option<FieldValue>, crate::base::FieldValueError> {
+    match extra.get(&field.name) {
+        None => Ok(None),
+        Some(Value::String(text)) => FieldValue::from_text(field.kind, text),
+        Some(value) => FieldValue::from_json(field.kind, value),
+    }
+}
+
+/// A segment as one snapshot sees it.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentView {
+    pub(super) segment: Arc<Segment>,
+    /// Rows that are deleted.
+    pub(super) deleted: Arc<RowSet>,
+    /// Rows that are not; `None` if none is deleted.
+    pub(super) live: Option<Arc<RowSet>>,
+}
+
+impl SegmentView {
+    pub(super) fn new(segment: Arc<Segment>, deleted: RowSet) -> Self {
+        let live = (!deleted.is_empty()).then(|| {
+            let mut live = RowSet::full(segment.record.row_count);
+            live.subtract(&deleted);
+            Arc::new(live)
+        });
+        Self { segment, deleted: Arc::new(deleted), live }
+    }
+
+    pub(super) fn live_rows(&self) -> u64 {
+        u64::from(self.segment.record.row_count).saturating_sub(self.deleted.len())
+    }
+
+    /// Rows that are live, in ascending order.
+    pub(super) fn iter_live(&self) -> impl Iterator<Item = RowId> + '_ {
+        (0..self.segment.record.row_count).map(RowId).filter(|row| !self.deleted.contains(*row))
+    }
+
+    /// The live row with this key.
+    pub(super) fn find_live(&self, key: &str) -> Result<Option<RowId>, FileError> {
+        Ok(self.segment.rows.find(key)?.filter(|row| !self.deleted.contains(*row)))
+    }
+}
+
+/// A column file as the scan reads it.
+pub(super) struct ScannedColumn<'a>(pub(super) &'a ColumnFile);
+
+impl RowValues for ScannedColumn<'_> {
+    type Error = FileError;
+
+    fn element(&self) -> ElementType {
+        self.0.element()
+    }
+
+    fn width(&self) -> usize {
+        self.0.width()
+    }
+
+    fn row_count(&self) -> u32 {
+        self.0.header().row_count
+    }
+
+    fn values(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.0.values(first, count)
+    }
+
+    fn scales(&self, first: RowId, count: u32) -> Result<Option<&[u8]>, FileError> {
+        self.0.scales(first, count)
+    }
+}

@@ -1,0 +1,148 @@
+//! A committed state that does not change while it is held.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use super::answer::Row;
+use super::context::Context;
+use super::encoders::{EncoderError, open_encoder};
+use super::query::QueryError;
+use super::segment::{Segment, SegmentView};
+use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
+use crate::encoder::Encoder;
+use crate::format::{ColumnKind, ColumnRecord, Manifest, segment_deletes};
+use crate::storage::{FileError, Pin};
+
+/// One committed state of a store: cheap to clone, safe to share between threads, unchanged by later commits.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) inner: Arc<SnapshotInner>,
+}
+
+#[derive(Debug)]
+pub(super) struct SnapshotInner {
+    pub(super) context: Arc<Context>,
+    pub(super) state: Arc<Manifest>,
+    pub(super) segments: Vec<SegmentView>,
+    /// Encoders by column, opened at the first text.
+    encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>>,
+    /// Keeps the files of a reader process from being collected; the writer's own need none.
+    _pin: Option<Pin>,
+}
+
+impl Snapshot {
+    /// Opens the files of a state, taking over those that `previous` has open already.
+    pub(super) fn open(
+        context: &Arc<Context>,
+        state: Arc<Manifest>,
+        previous: Option<&Snapshot>,
+        pin: Option<Pin>,
+    ) -> Result<Self, FileError> {
+        let mut segments = Vec::with_capacity(state.segments.len());
+        for record in &state.segments {
+            let open = previous.and_then(|snapshot| snapshot.segment(record.id));
+            let unchanged = open.filter(|view| view.segment.record == *record);
+            let segment = match unchanged {
+                Some(view) => Arc::clone(&view.segment),
+                None => {
+                    let old = open.map(|view| view.segment.as_ref());
+                    Arc::new(Segment::open(context.storage.as_ref(), record, old)?)
+                }
+            };
+            let deleted = segment_deletes(&state, record)
+                .map_err(|error| segment.rows.file().content_error(format!("its deleted rows: {error}")))?;
+            segments.push(SegmentView::new(segment, deleted));
+        }
+        let mut encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>> = BTreeMap::new();
+        for column in &state.store.columns {
+            let slot = OnceLock::new();
+            // A column's encoder changes only once, when it is fitted to the first rows.
+            if let Some(open) = previous.and_then(|snapshot| snapshot.inner.encoders.get(&column.id)?.get()) {
+                let _ = slot.set(Arc::clone(open));
+            }
+            encoders.insert(column.id, slot);
+        }
+        let context = Arc::clone(context);
+        Ok(Self { inner: Arc::new(SnapshotInner { context, state, segments, encoders, _pin: pin }) })
+    }
+
+    /// The commit that made this state.
+    pub fn commit(&self) -> CommitSeq {
+        self.inner.state.store.commit
+    }
+
+    /// Declared metadata fields.
+    pub fn fields(&self) -> &[FieldDeclaration] {
+        &self.inner.state.store.fields
+    }
+
+    /// Names of the columns, in the order they were added; the first is asked unless a query names another.
+    pub fn column_names(&self) -> impl Iterator<Item = &str> {
+        self.inner.state.store.columns.iter().map(|column| column.name.as_str())
+    }
+
+    /// Live rows.
+    pub fn row_count(&self) -> u64 {
+        self.inner.segments.iter().map(SegmentView::live_rows).sum()
+    }
+
+    /// The row with this key, if there is one.
+    ///
+    /// # Errors
+    /// Bytes on the way are damaged.
+    ///
+    /// # Complexity
+    /// O(segments x log rows) reads in key indexes.
+    pub fn row(&self, key: &str) -> Result<Option<Row>, QueryError> {
+        let Some((segment, row)) = self.find(key)? else { return Ok(None) };
+        Ok(Some(self.row_at(segment, row)?))
+    }
+
+    pub(super) fn row_at(&self, segment: usize, row: RowId) -> Result<Row, FileError> {
+        let segment = &self.inner.segments[segment].segment;
+        let key = segment.rows.key(row)?.to_owned();
+        let text = segment.rows.text(row)?.to_owned();
+        Ok(Row { key, text, metadata: segment.row_metadata(self.fields(), row)? })
+    }
+
+    /// Position of the segment and the live row with this key.
+    pub(super) fn find(&self, key: &str) -> Result<Option<(usize, RowId)>, FileError> {
+        for (position, view) in self.inner.segments.iter().enumerate().rev() {
+            if let Some(row) = view.find_live(key)? {
+                return Ok(Some((position, row)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn segment(&self, id: SegmentId) -> Option<&SegmentView> {
+        let segments = &self.inner.segments;
+        segments.binary_search_by_key(&id, |view| view.segment.record.id).ok().map(|position| &segments[position])
+    }
+
+    pub(super) fn column(&self, name: Option<&str>) -> Option<&ColumnRecord> {
+        let mut columns = self.inner.state.store.columns.iter();
+        match name {
+            Some(name) => columns.find(|column| column.name == name),
+            None => columns.find(|column| matches!(column.kind, ColumnKind::Embedding(_))),
+        }
+    }
+
+    /// The encoder of a column, opened at the first call.
+    pub(super) fn encoder(&self, column: &ColumnRecord) -> Result<Arc<dyn Encoder>, EncoderError> {
+        let slot = self.inner.encoders.get(&column.id);
+        if let Some(open) = slot.and_then(OnceLock::get) {
+            return Ok(Arc::clone(open));
+        }
+        let encoder = open_encoder(&self.inner.context, column)?;
+        if let Some(slot) = slot {
+            let _ = slot.set(Arc::clone(&encoder));
+        }
+        Ok(encoder)
+    }
+
+    /// Deleted rows of each segment, in segment order.
+    pub(super) fn deletes(&self) -> Vec<RowSet> {
+        self.inner.segments.iter().map(|view| view.deleted.as_ref().clone()).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! New segments, deletes and schema changes on their way to one commit.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::segment::{Segment, SegmentView};
+use super::snapshot::Snapshot;
+use crate::base::limits::SEGMENT_ROWS_MAX;
+use crate::base::{CommitSeq, RowId, RowSet, SegmentId};
+use crate::format::{CommitRecord, DeletedRecord, Manifest, SegmentRecord, SourceRecord};
+use crate::storage::{CommitError, FileError};
+
+/// A commit that could not be prepared or made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The commit itself failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// More rows than a segment can have.
+    #[error("{rows} rows are too many for one segment (at most {SEGMENT_ROWS_MAX}): split the input")]
+    TooManyRows {
+        /// Rows given.
+        rows: usize,
+    },
+}
+
+/// Changes to a snapshot that become visible together.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub(super) base: Snapshot,
+    /// The state to be.
+    pub(super) next: Manifest,
+    /// Segments of the base, then the new ones.
+    segments: Vec<Arc<Segment>>,
+    deleted: Vec<RowSet>,
+    rows_added: u64,
+    rows_deleted: u64,
+}
+
+impl Transaction {
+    pub(super) fn new(base: Snapshot, next_segment: SegmentId) -> Self {
+        let mut next = base.inner.state.as_ref().clone();
+        next.store.next_segment = next_segment.max(next.store.next_segment);
+        let segments = base.inner.segments.iter().map(|view| Arc::clone(&view.segment)).collect();
+        let deleted = base.deletes();
+        Self { base, next, segments, deleted, rows_added: 0, rows_deleted: 0 }
+    }
+
+    /// The number for a new segment. It is used up even if the segment is never added.
+    pub(super) fn take_segment_id(&mut self) -> SegmentId {
+        let id = self.next.store.next_segment;
+        self.next.store.next_segment = SegmentId(id.0 + 1);
+        id
+    }
+
+    /// Adds a segment whose files are written and durable.
+    pub(super) fn add_segment(&mut self, record: SegmentRecord) -> Result<(), FileError> {
+        let segment = Segment::open(self.base.inner.context.storage.as_ref(), &record, None)?;
+        self.rows_added += u64::from(record.row_count);
+        self.next.segments.push(record);
+        self.segments.push(Arc::new(segment));
+        self.deleted.push(RowSet::new());
+        Ok(())
+    }
+
+    /// The live row with this key, new segments included.
+    pub(super) fn find(&self, key: &str) -> Result<Option<(usize, RowId)>, FileError> {
+        for (position, segment) in self.segments.iter().enumerate().rev() {
+            if let Some(row) = segment.rows.find(key)?
+                && !self.deleted[position].contains(row)
+            {
+                return Ok(Some((position, row)));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn segment(&self, position: usize) -> &Segment {
+        &self.segments[position]
+    }
+
+    pub(super) fn deleted(&self, position: usize) -> &RowSet {
+        &self.deleted[position]
+    }
+
+    /// Key of the last row of the last segment, if the transaction added one.
+    pub(super) fn last_added_key(&self) -> Option<String> {
+        let segment = self.segments.get(self.base.inner.segments.len()..)?.last()?;
+        let last = segment.record.row_count.checked_sub(1)?;
+        segment.rows.key(RowId(last)).ok().map(str::to_owned)
+    }
+
+    /// Deletes a row; false if it was deleted already.
+    pub(super) fn delete(&mut self, position: usize, row: RowId) -> bool {
+        let is_new = self.deleted[position].insert(row);
+        self.rows_deleted += u64::from(is_new);
+        is_new
+    }
+
+    pub(super) fn rows_deleted(&self) -> u64 {
+        self.rows_deleted
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows_added == 0 && self.rows_deleted == 0
+    }
+
+    /// Remembers how far an input was read.
+    pub(super) fn set_source(&mut self, source: SourceRecord) {
+        match self.next.sources.binary_search_by(|known| known.path.cmp(&source.path)) {
+            Ok(position) => self.next.sources[position] = source,
+            Err(position) => self.next.sources.insert(position, source),
+        }
+    }
+
+    /// The state to commit.
+    pub(super) fn finish(mut self, operation: &str, unix_ms: u64) -> Manifest {
+        let commit = CommitSeq(self.next.store.commit.0 + 1);
+        self.next.deleted = self
+            .segments
+            .iter()
+            .zip(&self.deleted)
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(segment, rows)| DeletedRecord { segment: segment.record.id, rows: rows.to_bytes() })
+            .collect();
+        self.next.store.commit = commit;
+        self.next.last = CommitRecord {
+            commit,
+            unix_ms,
+            operation: operation.to_owned(),
+            rows_added: self.rows_added,
+            rows_deleted: self.rows_deleted,
+        };
+        self.next
+    }
+
+    /// Every segment as this transaction sees it.
+    pub(super) fn views(&self) -> impl Iterator<Item = SegmentView> + '_ {
+        self.segments
+            .iter()
+            .zip(&self.deleted)
+            .map(|(segment, deleted)| SegmentView::new(Arc::clone(segment), deleted.clone()))
+    }
+}

@@ -1,0 +1,227 @@
+//! The handle that callers use: detection once, length checks, the back-ends by name.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use thiserror::Error;
+
+use super::scalar;
+use super::wide::WideQuery;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512};
+use crate::base::ElementType;
+
+/// Bytes or values of the wrong length for a sum.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The bytes are not the rows that were asked for.
+    #[error(
+        "{given} bytes are not {rows} rows of {width} {element} values; check the column's width and row count"
+    )]
+    RowBytes {
+        /// How a value is stored.
+        element: ElementType,
+        /// Values of a row.
+        width: usize,
+        /// Number of rows asked for.
+        rows: usize,
+        /// Bytes given.
+        given: usize,
+    },
+    /// Two vectors of different lengths have no dot product.
+    #[error(
+        "a vector of {left} values and one of {right} values have no dot product; give vectors of one width"
+    )]
+    Widths {
+        /// Values of the first vector.
+        left: usize,
+        /// Values of the second vector.
+        right: usize,
+    },
+}
+
+/// Back-ends. A variant for an instruction set holds the proof that the processor has it.
+#[derive(Clone, Copy, Debug)]
+enum Backend {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+/// Sums over rows of stored values, by one back-end. All back-ends give the same bits for finite values.
+///
+/// Rows are bytes: little-endian values one after the other, one row after the other, at any address.
+///
+/// ```
+/// use ascribe::base::ElementType;
+/// use ascribe::kernels::Kernels;
+///
+/// let rows: Vec<u8> = [1.0_f32, 2.0, -3.0, 0.5].iter().flat_map(|value| value.to_le_bytes()).collect();
+/// let mut scores = [0.0; 2];
+/// Kernels::best().dots(ElementType::F32, &[10.0, 1.0], &rows, &mut scores)?;
+/// assert_eq!(scores, [12.0, -29.5]);
+/// # Ok::<(), ascribe::kernels::KernelError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Kernels {
+    backend: Backend,
+}
+
+impl Kernels {
+    /// The fastest back-end that this machine admits.
+    pub fn best() -> Self {
+        Self::available().last().copied().unwrap_or(Self { backend: Backend::Scalar })
+    }
+
+    /// Every back-end that this machine admits, slowest first: `scalar`, then what the processor has.
+    pub fn available() -> &'static [Kernels] {
+        static AVAILABLE: OnceLock<Vec<Kernels>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| {
+            let mut backends = vec![Backend::Scalar];
+            #[cfg(target_arch = "x86_64")]
+            {
+                backends.extend(Avx2::detect().map(Backend::Avx2));
+                backends.extend(Avx512::detect().map(Backend::Avx512));
+            }
+            backends.into_iter().map(|backend| Self { backend }).collect()
+        })
+    }
+
+    /// The back-end `scalar`, `avx2` or `avx512`; `None` for another name or where the processor lacks it.
+    ///
+    /// ```
+    /// use ascribe::kernels::Kernels;
+    /// assert_eq!(Kernels::by_name("scalar").map(|kernels| kernels.name()), Some("scalar"));
+    /// assert!(Kernels::by_name("abacus").is_none());
+    /// ```
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::available().iter().find(|kernels| kernels.name() == name).copied()
+    }
+
+    /// Name of the back-end: `scalar`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.backend {
+            Backend::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Dot product of `query` with each of `out.len()` rows, in f64. Of int8 rows the codes are taken: the caller
+    /// multiplies by the row's scale.
+    ///
+    /// # Errors
+    /// `rows` is not `out.len()` rows of `query.len()` values; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width); the query is widened on each call, which [`dots_wide`](Self::dots_wide) saves.
+    pub fn dots(
+        self,
+        element: ElementType,
+        query: &[f32],
+        rows: &[u8],
+        out: &mut [f64],
+    ) -> Result<(), KernelError> {
+        self.dots_wide(element, &WideQuery::new(query), rows, out)
+    }
+
+    /// [`dots`](Self::dots) with a query that was widened before.
+    ///
+    /// # Errors
+    /// `rows` is not `out.len()` rows of `query.width()` values; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width), no allocation.
+    pub fn dots_wide(
+        self,
+        element: ElementType,
+        query: &WideQuery,
+        rows: &[u8],
+        out: &mut [f64],
+    ) -> Result<(), KernelError> {
+        check_rows(element, query.width(), rows, out.len())?;
+        if rows.is_empty() {
+            out.fill(0.0);
+            return Ok(());
+        }
+        match self.backend {
+            Backend::Scalar => scalar::dots(element, query, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.dots(element, query, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.dots(element, query, rows, out),
+        }
+        Ok(())
+    }
+
+    /// Sum of squares of each of `out.len()` rows of `width` values, in f64. Of int8 rows the codes are taken: the
+    /// caller multiplies by the square of the row's scale.
+    ///
+    /// # Errors
+    /// `rows` is not `out.len()` rows of `width` values; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width), no allocation.
+    pub fn squared_norms(
+        self,
+        element: ElementType,
+        width: usize,
+        rows: &[u8],
+        out: &mut [f64],
+    ) -> Result<(), KernelError> {
+        check_rows(element, width, rows, out.len())?;
+        if rows.is_empty() {
+            out.fill(0.0);
+            return Ok(());
+        }
+        match self.backend {
+            Backend::Scalar => scalar::squared_norms(element, width, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.squared_norms(element, width, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.squared_norms(element, width, rows, out),
+        }
+        Ok(())
+    }
+
+    /// Dot product of two vectors in f64, with the bits that [`dots`](Self::dots) gives for `other` stored as f32.
+    ///
+    /// # Errors
+    /// The vectors have different lengths.
+    ///
+    /// ```
+    /// # use ascribe::kernels::Kernels;
+    /// assert_eq!(Kernels::best().dot(&[3.0, 4.0], &[3.0, 4.0]), Ok(25.0));
+    /// assert!(Kernels::best().dot(&[3.0], &[3.0, 4.0]).is_err());
+    /// ```
+    pub fn dot(self, query: &[f32], other: &[f32]) -> Result<f64, KernelError> {
+        if query.len() != other.len() {
+            return Err(KernelError::Widths { left: query.len(), right: other.len() });
+        }
+        let bytes: Vec<u8> = other.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut score = [0.0];
+        self.dots(ElementType::F32, query, &bytes, &mut score)?;
+        Ok(score[0])
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Kernels({})", self.name())
+    }
+}
+
+/// That `bytes` are `rows` rows of `width` values. The product may not fit: a width can come from a file.
+fn check_rows(element: ElementType, width: usize, bytes: &[u8], rows: usize) -> Result<(), KernelError> {
+    let needed = width.checked_mul(element.size_bytes()).and_then(|row_bytes| row_bytes.checked_mul(rows));
+    if needed == Some(bytes.len()) {
+        Ok(())
+    } else {
+        Err(KernelError::RowBytes { element, width, rows, given: bytes.len() })
+    }
+}

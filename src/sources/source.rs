@@ -1,0 +1,27 @@
+//! What every reader of documents does.
+
+use super::{Document, Position, SourceError};
+
+/// Gives the documents of one input, in order, one at a time.
+///
+/// After an error nothing more comes: a reader that went on would leave out the refused record without a trace.
+pub trait Source: Send {
+    /// The next document; `None` at the end of the input.
+    ///
+    /// # Errors
+    /// The input cannot be read, or its next record is refused. Every later call is refused too.
+    fn next(&mut self) -> Result<Option<Document>, SourceError>;
+
+    /// How far the input was read: up to the line end of the last document returned. `None` of an input that cannot
+    /// be read again, such as a pipe.
+    fn position(&self) -> Option<Position>;
+
+    /// Name of the input for messages: the path as given, or the name given to the reader.
+    fn name(&self) -> &str;
+
+    /// Bytes of the whole input when it was opened; `None` if unknown.
+    fn total_bytes(&self) -> Option<u64>;
+
+    /// Bytes read so far, for progress. Beyond the last document's end where blank lines followed it.
+    fn consumed_bytes(&self) -> u64;
+}
