@@ -65,6 +65,23 @@ pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// until then, and weights move little beyond a few thousand documents.
 pub const HASHED_FIT_DOCUMENTS_MAX: usize = 20_000;
 
+/// Values of a hashed encoder's vector, at least: each feature touches eight coordinates.
+pub const HASHED_WIDTH_MIN: usize = 8;
+
+/// Values of a hashed encoder's vector, at most: 64 bits of hash no longer tell much more apart, and bytes a row grow.
+pub const HASHED_WIDTH_MAX: usize = 4096;
+
+/// Values of a hashed encoder's vector unless told otherwise: cosines are off by about 1 / sqrt(256) = 0.06.
+pub const HASHED_WIDTH_DEFAULT: usize = 256;
+
+/// Buckets in which the hashed encoder counts documents, a power of two. 20,000 short texts have some hundred thousand
+/// different features, so that a bucket is rarely shared, and a fit holds 4 MiB.
+pub const HASHED_BUCKETS: u32 = 1 << 20;
+
+/// Characters of a text that the hashed encoder looks at. More hardly moves a vector that is normalised anyway; the
+/// features of this many take 20 MiB.
+pub const HASHED_TEXT_CHARACTERS_MAX: usize = 256 * 1024;
+
 /// Bytes of a manifest. It is read whole; the limit keeps a damaged length from asking for more.
 pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -97,3 +114,7 @@ pub const FILTER_PATTERN_CHARACTERS_MAX: usize = 1024;
 /// Rows that a filter looks at in one go: its bitmaps then take 4 KiB a nesting level and stay in the nearest cache,
 /// whatever the segment's size. A multiple of 64, the rows of one bitmap word.
 pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;
+
+/// Rows that an import puts into one segment. Keys and texts of a segment are gathered in memory; few large segments
+/// answer faster than many small ones.
+pub const IMPORT_SEGMENT_ROWS_MAX: usize = 1_000_000;

@@ -10,8 +10,8 @@ use crate::base::limits::{HASHED_FIT_DOCUMENTS_MAX, SCAN_CHUNK_ROWS, SEGMENT_ROW
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, SegmentId};
 use crate::encoder::{Encoder, EncoderSpecification, HashedEncoder};
 use crate::format::{
-    ColumnHeader, ColumnKind, ColumnRecord, EncoderRecord, Encoding, FileRecord, SegmentColumnRecord, SegmentRecord,
-    encode_metadata, metadata_batch,
+    ColumnHeader, ColumnKind, ColumnRecord, EncoderRecord, Encoding, FileRecord, SegmentColumnRecord,
+    SegmentRecord, encode_metadata, metadata_batch,
 };
 use crate::kernels::{ConvertError, encode, encode_int8};
 use crate::sources::{Document, Place};
@@ -131,7 +131,13 @@ pub(super) fn write_segment(
             ColumnKind::Embedding(record) if takes_vectors(record) => {
                 ready_vectors(column, &documents, vectors_column, columns.len() == 1)?
             }
-            ColumnKind::Embedding(_) => encoded_texts(context, transaction, column, &documents, columns.len() == 1)?,
+            ColumnKind::Embedding(_) => {
+                let has_vectors =
+                    vectors_column.is_some() && documents.iter().all(|document| document.vector.is_some());
+                let file = encode_column(context, transaction, segment, column, &documents, has_vectors)?;
+                files.extend(file.map(|file| SegmentColumnRecord { column: column.id, file }));
+                continue;
+            }
             ColumnKind::Sketch { .. } => None,
         };
         let Some(values) = values else { continue };
@@ -200,32 +206,37 @@ fn ready_vectors(
     Ok(Some(values))
 }
 
-/// The encoded texts of a column, row by row; `None` if no document has a text and their vectors fill another column.
-fn encoded_texts(
+/// Encodes the texts of a column and writes its file; `None` if the column takes vectors instead, or if no document has
+/// a text and ready vectors fill another column.
+pub(super) fn encode_column(
     context: &Context,
     transaction: &Transaction,
+    segment: SegmentId,
     column: &ColumnRecord,
     documents: &[Document],
-    is_only_column: bool,
-) -> Result<Option<Vec<f32>>, BatchError> {
+    has_vectors: bool,
+) -> Result<Option<FileRecord>, BatchError> {
+    match &column.kind {
+        ColumnKind::Embedding(record) if !takes_vectors(record) => {}
+        _ => return Ok(None),
+    }
     match presence(documents, |document| document.text.is_some()) {
         Presence::All => {}
+        Presence::Nowhere if has_vectors => return Ok(None),
+        Presence::Nowhere => return Err(missing(documents, 0, column, "text")),
         Presence::FirstMissing(row) => return Err(missing(documents, row, column, "text")),
-        Presence::Nowhere => {
-            let has_vectors = documents.iter().all(|document| document.vector.is_some());
-            if is_only_column || !has_vectors {
-                return Err(missing(documents, 0, column, "text"));
-            }
-            return Ok(None);
-        }
     }
     // A fitted encoder lives in the snapshot; one that this transaction has just fitted is read back from its file.
     let encoder = match transaction.base.column(Some(&column.name)).filter(|known| *known == column) {
         Some(known) => transaction.base.encoder(known)?,
         None => open_encoder(context, column)?,
     };
-    let texts: Vec<&str> = documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
-    encode_texts(context, encoder.as_ref(), &texts).map(Some)
+    let texts: Vec<&str> =
+        documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
+    let values = encode_texts(context, encoder.as_ref(), &texts)?;
+    let place = |row: usize| documents[row].place.clone();
+    let rows = documents.len() as u32;
+    write_embeddings(context.storage.as_ref(), segment, column, rows, &values, &place).map(Some)
 }
 
 /// Encodes texts on the store's threads; row i's vector is `out[i * width..(i + 1) * width]`.

@@ -17,6 +17,9 @@ use super::truth::{Truth, WORD_ROWS, count, ones, places};
 use crate::base::limits::{FILTER_CHUNK_ROWS, SEGMENT_ROWS_MAX};
 use crate::base::{FieldDeclaration, FieldType, RowId, RowSet};
 
+// Words of two chunks never share rows.
+const _: () = assert!(FILTER_CHUNK_ROWS.is_multiple_of(WORD_ROWS));
+
 impl Predicate {
     /// The rows of a batch for which the predicate is true, not false and not unknown; the first row is 0.
     ///

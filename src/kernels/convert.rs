@@ -51,6 +51,29 @@ pub enum ConvertError {
     },
 }
 
+impl ConvertError {
+    /// Position of the value at fault, from 0, if one is.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            Self::NotFinite { index, .. } | Self::OutOfRange { index, .. } => Some(*index),
+            Self::NeedsScale | Self::Length { .. } => None,
+        }
+    }
+
+    /// What is wrong with that value, without its position.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NotFinite { value, .. } => {
+                format!("is {value}, not a finite number; correct it at its source")
+            }
+            Self::OutOfRange { value, element, .. } => {
+                format!("is {value}, out of range of {element}; scale the values down or use an f32 column")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Position of the first NaN or infinity among the little-endian values of `bytes`, if any; int8 has neither.
 /// Bytes after the last whole value are not looked at.
 ///

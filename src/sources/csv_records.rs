@@ -214,6 +214,10 @@ fn field_text<'a>(
 }
 
 impl<R: BufRead + Send> Source for CsvRecords<R> {
+    fn values_are_text(&self) -> bool {
+        true
+    }
+
     fn next(&mut self) -> Result<Option<Document>, SourceError> {
         self.lines.check_open()?;
         let result = self.read();

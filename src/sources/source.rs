@@ -19,6 +19,11 @@ pub trait Source: Send {
     /// Name of the input for messages: the path as given, or the name given to the reader.
     fn name(&self) -> &str;
 
+    /// Whether all values are text because the input has no types (CSV): a declared field is then parsed from it.
+    fn values_are_text(&self) -> bool {
+        false
+    }
+
     /// Bytes of the whole input when it was opened; `None` if unknown.
     fn total_bytes(&self) -> Option<u64>;
 

@@ -336,6 +336,21 @@ fn read_catalog(storage: &dyn Storage, file: &dyn RandomFile) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
+/// The catalog's bytes, if no writer is using it; `None` otherwise.
+///
+/// # Errors
+/// The catalog is missing or cannot be read.
+pub fn read_idle_catalog(storage: &dyn Storage) -> Result<Option<Vec<u8>>, OpenWriterError> {
+    let Some(_lock) = storage.lock_exclusive(LOCK_NAME).map_err(io_error(storage, "lock", LOCK_NAME))? else {
+        return Ok(None);
+    };
+    if !storage.exists(CATALOG_NAME).map_err(io_error(storage, "find", CATALOG_NAME))? {
+        return Err(OpenWriterError::NotAStore { path: storage.describe("") });
+    }
+    let file = open_catalog_file(storage)?;
+    read_catalog(storage, file.as_ref()).map(Some)
+}
+
 /// One line: length and checksum of the catalog's bytes.
 fn catalog_sum(bytes: &[u8]) -> String {
     format!("catalog.redb {} {:016x}\n", bytes.len(), checksum(bytes))

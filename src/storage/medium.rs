@@ -4,6 +4,9 @@
 //! File names are relative to the store, with `/` between folder and file (`segments/7.rows`); the store's own folder
 //! is the empty name. Nothing is durable before the duty that says so: a file's bytes after
 //! [`FileWriter::sync`] (or [`RandomFile::sync`]), its name after [`Storage::sync_folder`] of the folder it is in.
+//!
+//! A name that could lead out of the store (`..`, an absolute name, a backslash) is refused with `InvalidInput` by
+//! every call. Errors do not repeat the name; [`Storage::describe`] gives it for messages.
 
 use std::fmt::Debug;
 use std::io;
@@ -15,14 +18,15 @@ pub trait FileWriter: Send {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// The medium refuses them, for example because it is full.
+    /// The medium refuses them, for example because it is full. A part of them may have been written.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes everything written so far survive a crash. After an error the file must not be relied on and the call
-    /// must not be repeated: the failed pages may already count as clean.
+    /// must not be repeated: the failed pages may already count as clean. So every later sync of this handle is an
+    /// error too.
     ///
     /// # Errors
-    /// The medium could not make the bytes durable.
+    /// The medium could not make the bytes durable, now or at an earlier call.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -46,7 +50,7 @@ pub trait FileBytes: Send + Sync + Debug {
     /// All bytes of the file: a memory map, or (without mapping) a copy made at the first call.
     ///
     /// # Errors
-    /// The medium cannot be read.
+    /// The medium cannot be read, the file has become shorter, or there is no memory for the copy.
     fn bytes(&self) -> io::Result<&[u8]>;
 
     /// Heap bytes held for this file; a map holds none.
@@ -87,10 +91,11 @@ pub trait RandomFile: Send + Sync + Debug {
     /// The medium refuses it.
     fn set_len(&self, length: u64) -> io::Result<()>;
 
-    /// Makes everything written so far survive a crash; see [`FileWriter::sync`] for what an error means.
+    /// Makes everything written so far survive a crash, the length too; see [`FileWriter::sync`] for what an error
+    /// means.
     ///
     /// # Errors
-    /// The medium could not make the bytes durable.
+    /// The medium could not make the bytes durable, now or at an earlier call.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -108,7 +113,7 @@ pub trait Storage: Send + Sync + Debug + 'static {
     /// Opens a sealed file for reading.
     ///
     /// # Errors
-    /// `NotFound`, or the medium cannot be read.
+    /// `NotFound`, `name` is no regular file, or the medium cannot be read.
     fn open(&self, name: &str) -> io::Result<Arc<dyn FileBytes>>;
 
     /// Opens a file for reading and writing anywhere, creating it if it is missing.
@@ -129,7 +134,8 @@ pub trait Storage: Send + Sync + Debug + 'static {
     /// The medium cannot be read.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
 
-    /// Creates `folder` (one level) if it is missing. Durable after [`sync_folder`](Self::sync_folder) of `""`.
+    /// Creates `folder` (one level) if it is missing. Durable after [`sync_folder`](Self::sync_folder) of the folder
+    /// that it is in; the store's own folder is durable at once.
     ///
     /// # Errors
     /// The medium refuses it.
@@ -144,7 +150,7 @@ pub trait Storage: Send + Sync + Debug + 'static {
     /// Gives the file `from` the name `to` in the same folder, replacing what stood there, atomically.
     ///
     /// # Errors
-    /// `NotFound`, or the medium refuses it.
+    /// `NotFound`, `InvalidInput` for two different folders, or the medium refuses it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Makes the names in `folder` survive a crash.
@@ -154,7 +160,8 @@ pub trait Storage: Send + Sync + Debug + 'static {
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
 
     /// Takes the exclusive lock on the file `name`, creating the file if it is missing; `None` if another holder
-    /// (process or handle) has an exclusive or shared lock on it. Never waits.
+    /// (process or handle) has an exclusive or shared lock on it, or if the name no longer leads to the file that was
+    /// locked. Never waits.
     ///
     /// # Errors
     /// The medium cannot lock.

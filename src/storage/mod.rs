@@ -2,27 +2,34 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | `catalog` | the writer's truth: redb on our storage |
+//! | `catalog/` | the writer's truth: redb on our storage |
 //! | `column_file.rs` | column files: one embedding or sketch a row |
 //! | `commit.rs` | the writer: commit, publish, recover |
+//! | `checks.rs` | what every storage checks and refuses in the same words |
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `garbage.rs` | removes files that nobody names or pins |
+//! | `laws.rs` | the tests that every storage passes |
 //! | `map.rs` | the only memory map |
 //! | `medium.rs` | what the engine asks of a storage, with the durability duties |
+//! | `position.rs` | reading and writing a file at a position |
 //! | `published.rs` | the readers' truth: manifest, CURRENT, pins |
 //! | `row_file.rs` | row files: keys, texts, metadata, key index |
 //! | `sealed.rs` | sealed files: written once, read by verified blocks |
-//! | `simulated.rs` | a storage in memory that crashes like a disk |
+//! | `simulated/` | a storage in memory that crashes like a disk |
 
 mod catalog;
+mod checks;
 mod column_file;
 mod commit;
 mod disk;
 mod encoder_file;
 mod garbage;
+#[cfg(test)]
+mod laws;
 mod map;
 mod medium;
+mod position;
 mod published;
 mod row_file;
 mod sealed;
@@ -30,12 +37,15 @@ mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
 pub use column_file::{ColumnFile, ColumnFileWriter, column_file_name};
-pub use commit::{CommitError, OpenWriterError, Writer};
+pub use commit::{CommitError, OpenWriterError, Writer, read_idle_catalog};
+pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{encoder_file_name, read_encoder_file, write_encoder_file};
 pub use garbage::collect_garbage;
+pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{
     ENCODERS_FOLDER, PINS_FOLDER, Pin, PublishedError, SEGMENTS_FOLDER, pin_current, read_current,
 };
 pub use row_file::{RowFile, RowFileContent, row_file_name, write_row_file};
 pub use sealed::{FileError, SealedFile, SealedWriter};
+pub use simulated::{Failure, SimulatedStorage};

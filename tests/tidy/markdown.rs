@@ -55,8 +55,8 @@ fn joined(from: &str, link: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Lines outside fenced blocks, counted from 1, code spans blanked out.
-fn prose(text: &str) -> Vec<(usize, String)> {
+/// Lines outside fenced blocks, counted from 1.
+fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut fence: Option<&str> = None;
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -65,7 +65,7 @@ fn prose(text: &str) -> Vec<(usize, String)> {
         match (fence, mark) {
             (Some(open), Some(mark)) if open == mark => fence = None,
             (None, Some(mark)) => fence = Some(mark),
-            (None, None) => lines.push((index + 1, without_code(line))),
+            (None, None) => lines.push((index + 1, line)),
             _ => {}
         }
     }
@@ -80,7 +80,7 @@ fn without_code(line: &str) -> String {
     parts.iter().enumerate().map(|(index, part)| if keep(index) { part } else { "_" }).collect()
 }
 
-/// Targets of `[text](target)`, `![text](target)` and `[name]: target`.
+/// Targets outside code spans: of `[text](target)`, `![text](target)` and `[name]: target`.
 fn targets(text: &str) -> Vec<(usize, String)> {
     let mut targets = Vec::new();
     let mut take = |line: usize, raw: &str| {
@@ -92,6 +92,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
         targets.extend(target.map(|target| (line, target.to_owned())));
     };
     for (number, line) in prose(text) {
+        let line = without_code(line);
         let mut rest = line.as_str();
         while let Some(at) = rest.find("](") {
             rest = &rest[at + 2..];
@@ -111,7 +112,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
-    let headings = text.lines().filter_map(|line| {
+    let headings = prose(text).into_iter().filter_map(|(_, line)| {
         let title = line.trim_start_matches('#');
         (title.len() < line.len() && title.starts_with(' ')).then(|| title.trim().to_owned())
     });
@@ -138,7 +139,7 @@ mod tests {
             ("storage-format/rows.md", text),
             (
                 "storage-format/catalog.md",
-                "# The catalog\n## Keys, values & `more`\n## Same\n## Same\n<a id=\"here\"></a>",
+                "# The catalog\n## Keys, values & `more`\n## Same\n## Same\n```\n# No heading in code\n```\n<a id=\"here\"></a>",
             ),
             ("tools/demo", ""),
         ]);
@@ -155,12 +156,14 @@ mod tests {
             "\n[a](#no-heading)",
             "\n[a](catalog.md#gone)",
             "\n[a](catalog.md#same-2)",
+            "\n[a](catalog.md#no-heading-in-code)",
             "\n[a]: gone.md \"title\"",
             "\nan ` open quote and [a](gone.md)",
         ] {
             assert_eq!(found(text), [2], "{text}");
         }
         assert_eq!(found("[a](gone.md) [b](lost.md)"), [1, 1]);
+        assert_eq!(found("```\n[a](gone.md)\n```\n[b](lost.md)"), [4]);
     }
 
     #[test]

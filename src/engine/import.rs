@@ -1,0 +1,465 @@
+//! Rows whose vectors are ready, in one commit; or a missing column of rows that are there already.
+
+use thiserror::Error;
+
+use super::batch::{BatchError, assign_keys};
+use super::ingest::vectors_column;
+use super::options::{OnDuplicate, Watch};
+use super::store::Store;
+use super::transaction::{Transaction, TransactionError};
+use super::write::{Rows, append_values, embedding_header, encode_column, fit_encoders};
+use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
+use crate::base::{ColumnId, CommitSeq, SegmentId};
+use crate::format::{ColumnRecord, FileRecord, SegmentColumnRecord, SegmentRecord};
+use crate::kernels::first_non_finite;
+use crate::sources::{Document, Matrix, Place, Source, SourceError};
+use crate::storage::{ColumnFileWriter, FileError, Storage};
+
+/// What is imported: a keys file, and vectors and metadata in the same order.
+pub struct Import<'a> {
+    /// Keys, and further fields of each row.
+    pub keys: &'a mut dyn Source,
+    /// Further fields, one document a row, without keys.
+    pub metadata: Option<&'a mut dyn Source>,
+    /// One vector a row.
+    pub embeddings: Option<Matrix<'a>>,
+    /// The column that takes the vectors; `None`: the only one that takes vectors.
+    pub column: Option<String>,
+    /// What happens to keys that are there already.
+    pub on_duplicate: OnDuplicate,
+}
+
+impl std::fmt::Debug for Import<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Import({}, {:?})", self.keys.name(), self.embeddings)
+    }
+}
+
+/// What an import did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Rows added, or rows whose missing column was filled.
+    pub rows: u64,
+    /// Rows left out because their key was there already.
+    pub rows_skipped: u64,
+    /// Whether the rows were there already and the import filled a missing column.
+    pub filled: bool,
+    /// The commit; `None` if every row was left out.
+    pub commit: Option<CommitSeq>,
+}
+
+/// An import that is refused whole. Nothing of it is visible.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// An input is refused.
+    #[error("{0}; nothing was imported")]
+    Source(#[from] SourceError),
+    /// A row is refused.
+    #[error("{0}; nothing was imported")]
+    Batch(#[from] BatchError),
+    /// The commit failed.
+    #[error("{0}; nothing was imported")]
+    Transaction(#[from] TransactionError),
+    /// The inputs do not fit each other or the store.
+    #[error("{reason}; nothing was imported")]
+    Mismatch {
+        /// What does not fit and what to do.
+        reason: String,
+    },
+    /// The work was cancelled.
+    #[error("cancelled; nothing was imported")]
+    Cancelled,
+}
+
+impl From<FileError> for ImportError {
+    fn from(error: FileError) -> Self {
+        Self::Transaction(error.into())
+    }
+}
+
+impl Store {
+    /// Imports rows with their vectors in one commit.
+    ///
+    /// If the keys are there already but lack the column, the vectors fill it: then every live row of each segment
+    /// that is touched must be given, because a column file covers a whole segment.
+    ///
+    /// # Errors
+    /// See [`ImportError`]. Nothing of a refused import is visible.
+    ///
+    /// # Complexity
+    /// Memory is that of keys and metadata; vectors go from the matrix to the file block by block.
+    pub fn import(&mut self, mut import: Import<'_>, watch: Watch<'_>) -> Result<ImportReport, ImportError> {
+        let total = import.embeddings.as_ref().map(|matrix| matrix.rows() as u64);
+        watch.progress.begin("import", "rows", total);
+        let outcome = self.import_rows(&mut import, watch);
+        if outcome.is_err() {
+            self.writer.discard_uncommitted();
+        }
+        watch.progress.end();
+        outcome
+    }
+
+    fn import_rows(
+        &mut self,
+        import: &mut Import<'_>,
+        watch: Watch<'_>,
+    ) -> Result<ImportReport, ImportError> {
+        let columns = self.writer.state().store.columns.clone();
+        let column = target_column(import, &columns)?;
+        let mut transaction = self.begin();
+        let documents = read_documents(import, watch)?;
+        if let (Some(matrix), Some(column)) = (&import.embeddings, &column) {
+            check_matrix(matrix, column, documents.len(), import.keys.name())?;
+            if is_fill(&transaction, &documents, column)? {
+                return self.fill(transaction, &documents, matrix, column);
+            }
+        }
+        let is_typed = !import.keys.values_are_text();
+        let (documents, kept, skipped) = keep(&mut transaction, documents, import.on_duplicate)?;
+        let rows = documents.len() as u64;
+        let texts = documents.iter().filter_map(|document| document.text.as_deref());
+        if texts.clone().next().is_some() {
+            fit_encoders(self.context.storage.as_ref(), &mut transaction.next.store.columns, texts)?;
+        }
+        let mut rest = documents.into_iter();
+        for kept in kept.chunks(IMPORT_SEGMENT_ROWS_MAX) {
+            if watch.cancel.is_cancelled() {
+                return Err(ImportError::Cancelled);
+            }
+            let documents: Vec<Document> = rest.by_ref().take(kept.len()).collect();
+            let vectors = import.embeddings.as_ref().zip(column.as_ref());
+            let part = Part { documents, kept, vectors, is_typed };
+            self.import_segment(&mut transaction, part, watch)?;
+        }
+        if transaction.is_empty() {
+            return Ok(ImportReport { rows, rows_skipped: skipped, filled: false, commit: None });
+        }
+        let commit = self.commit(transaction, "import")?;
+        Ok(ImportReport { rows, rows_skipped: skipped, filled: false, commit: Some(commit) })
+    }
+
+    /// Writes one segment: the vectors on one thread, everything else on another.
+    fn import_segment(
+        &self,
+        transaction: &mut Transaction,
+        part: Part<'_>,
+        watch: Watch<'_>,
+    ) -> Result<(), ImportError> {
+        let segment = transaction.take_segment_id();
+        let storage = self.context.storage.as_ref();
+        let row_count = u32::try_from(part.documents.len())
+            .map_err(|_| TransactionError::TooManyRows { rows: part.documents.len() })?;
+        let Part { documents, kept, vectors, is_typed } = part;
+        let (ready, encoded) = std::thread::scope(|scope| {
+            let ready = scope.spawn(|| {
+                vectors
+                    .map(|(matrix, column)| {
+                        let file = write_matrix(storage, segment, column, matrix, kept, watch)?;
+                        Ok::<_, ImportError>(SegmentColumnRecord { column: column.id, file })
+                    })
+                    .transpose()
+            });
+            let rows = self.import_documents(transaction, segment, documents, vectors.is_some(), is_typed);
+            (ready.join(), rows)
+        });
+        // Joining fails only if the thread panicked, which is a bug: report it instead of a second panic.
+        let ready = ready.unwrap_or_else(|_| {
+            Err(ImportError::Mismatch { reason: "writing the vectors ended unexpectedly".to_owned() })
+        })?;
+        let (rows, mut columns) = encoded?;
+        columns.extend(ready);
+        columns.sort_by_key(|record| record.column);
+        transaction.add_segment(SegmentRecord { id: segment, row_count, rows, columns })?;
+        Ok(())
+    }
+
+    /// Writes the row file of a segment, and the columns that are encoded from its texts.
+    fn import_documents(
+        &self,
+        transaction: &Transaction,
+        segment: SegmentId,
+        documents: Vec<Document>,
+        has_vectors: bool,
+        is_typed: bool,
+    ) -> Result<(FileRecord, Vec<SegmentColumnRecord>), ImportError> {
+        let declared = transaction.next.store.fields.clone();
+        let mut columns = Vec::new();
+        for column in &transaction.next.store.columns {
+            let file = encode_column(&self.context, transaction, segment, column, &documents, has_vectors)?;
+            columns.extend(file.map(|file| SegmentColumnRecord { column: column.id, file }));
+        }
+        let mut rows = Rows::new(&declared);
+        for document in documents {
+            rows.push(document, &declared, is_typed)?;
+        }
+        let rows = rows.write(self.context.storage.as_ref(), segment, &declared)?;
+        Ok((rows, columns))
+    }
+
+    /// Adds the column file of rows that are there already.
+    fn fill(
+        &mut self,
+        mut transaction: Transaction,
+        documents: &[Document],
+        matrix: &Matrix<'_>,
+        column: &ColumnRecord,
+    ) -> Result<ImportReport, ImportError> {
+        let segments = transaction.base.inner.segments.len();
+        // For each segment, which row of the input fills which row of the segment.
+        let mut sources: Vec<Vec<Option<usize>>> = vec![Vec::new(); segments];
+        for (input, document) in documents.iter().enumerate() {
+            let key = document.key.as_deref().unwrap_or_default();
+            let Some((position, row)) = transaction.find(key)? else {
+                let reason = format!(
+                    "{}: key {key:?} is not in the store, but others of this import are: import new rows and rows whose column {:?} is to be filled apart",
+                    document.place, column.name
+                );
+                return Err(ImportError::Mismatch { reason });
+            };
+            let view = &transaction.base.inner.segments[position];
+            let slots = &mut sources[position];
+            slots.resize(view.segment.record.row_count as usize, None);
+            if slots[row.0 as usize].replace(input).is_some() {
+                let reason = format!("{}: key {key:?} came before in this input", document.place);
+                return Err(ImportError::Mismatch { reason });
+            }
+        }
+        for (position, slots) in sources.iter().enumerate().filter(|(_, slots)| !slots.is_empty()) {
+            let record = self.fill_segment(&transaction, position, slots, matrix, column)?;
+            let segment = &mut transaction.next.segments[position];
+            segment.columns.push(record);
+            segment.columns.sort_by_key(|record| record.column);
+        }
+        let commit = self.commit(transaction, "import")?;
+        let rows = documents.len() as u64;
+        Ok(ImportReport { rows, rows_skipped: 0, filled: true, commit: Some(commit) })
+    }
+
+    fn fill_segment(
+        &self,
+        transaction: &Transaction,
+        position: usize,
+        slots: &[Option<usize>],
+        matrix: &Matrix<'_>,
+        column: &ColumnRecord,
+    ) -> Result<SegmentColumnRecord, ImportError> {
+        let view = &transaction.base.inner.segments[position];
+        let mismatch = |reason: String| ImportError::Mismatch { reason };
+        if view.segment.column(column.id).is_some() {
+            let key = view.iter_live().next().map(|row| view.segment.rows.key(row)).transpose()?;
+            return Err(mismatch(format!(
+                "some rows (such as {key:?}) have column {:?} already",
+                column.name
+            )));
+        }
+        if let Some(row) = view.iter_live().find(|row| slots[row.0 as usize].is_none()) {
+            let key = view.segment.rows.key(row)?;
+            return Err(mismatch(format!(
+                "the row with key {key:?} was written together with rows of this import, but is not in it: filling column {:?} needs all of them",
+                column.name
+            )));
+        }
+        let record = &view.segment.record;
+        let header = embedding_header(record.id, column, record.row_count);
+        let mut writer = ColumnFileWriter::create(self.context.storage.as_ref(), header, &[])?;
+        let zeros = vec![0.0; column.width as usize];
+        let mut values = Vec::new();
+        for slot in slots {
+            match slot {
+                Some(input) => matrix.read_rows(*input, 1, &mut values)?,
+                // A deleted row: nobody reads its values.
+                None => values.clone_from(&zeros),
+            }
+            let place = matrix_place(matrix, slot.unwrap_or_default());
+            append_values(&mut writer, column, &values, 0, &|_| place.clone())?;
+        }
+        Ok(SegmentColumnRecord { column: column.id, file: writer.finish()? })
+    }
+}
+
+/// Rows of an import that become one segment.
+struct Part<'a> {
+    documents: Vec<Document>,
+    /// Row of the input of each document.
+    kept: &'a [usize],
+    vectors: Option<(&'a Matrix<'a>, &'a ColumnRecord)>,
+    is_typed: bool,
+}
+
+fn target_column(import: &Import<'_>, columns: &[ColumnRecord]) -> Result<Option<ColumnRecord>, ImportError> {
+    let id: Option<ColumnId> = vectors_column(columns, import.column.as_deref())?;
+    let column = columns.iter().find(|column| Some(column.id) == id).cloned();
+    if import.embeddings.is_some() && column.is_none() {
+        let reason = "no column takes ready vectors: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"";
+        return Err(ImportError::Mismatch { reason: reason.to_owned() });
+    }
+    Ok(column)
+}
+
+/// Documents of the keys file, with the fields of the metadata file.
+fn read_documents(import: &mut Import<'_>, watch: Watch<'_>) -> Result<Vec<Document>, ImportError> {
+    let mut documents = Vec::new();
+    while let Some(mut document) = import.keys.next()? {
+        if document.key.is_none() {
+            let reason = format!("{}: this row has no key", document.place);
+            return Err(ImportError::Mismatch { reason });
+        }
+        if let Some(metadata) = &mut import.metadata {
+            let more = metadata.next()?.ok_or_else(|| ImportError::Mismatch {
+                reason: format!(
+                    "{} ends before {} does: give one line a row",
+                    metadata.name(),
+                    document.place.input
+                ),
+            })?;
+            merge_metadata(&mut document, more)?;
+        }
+        documents.push(document);
+        if documents.len() % SCAN_CHUNK_ROWS as usize == 0 && watch.cancel.is_cancelled() {
+            return Err(ImportError::Cancelled);
+        }
+    }
+    if let Some(metadata) = &mut import.metadata
+        && let Some(more) = metadata.next()?
+    {
+        let reason =
+            format!("{}: there are more rows of metadata than keys ({})", more.place, documents.len());
+        return Err(ImportError::Mismatch { reason });
+    }
+    Ok(documents)
+}
+
+fn merge_metadata(document: &mut Document, more: Document) -> Result<(), ImportError> {
+    for (field, value) in more.metadata {
+        if document.metadata.insert(field.clone(), value).is_some() {
+            let reason = format!("{}: field {field:?} is in the keys file too", more.place);
+            return Err(ImportError::Mismatch { reason });
+        }
+    }
+    document.text = document.text.take().or(more.text);
+    Ok(())
+}
+
+fn check_matrix(
+    matrix: &Matrix<'_>,
+    column: &ColumnRecord,
+    keys: usize,
+    keys_name: &str,
+) -> Result<(), ImportError> {
+    let reason = if matrix.width() != column.width as usize {
+        format!(
+            "{} has {} values a row, column {:?} has {}",
+            matrix.name(),
+            matrix.width(),
+            column.name,
+            column.width
+        )
+    } else if matrix.rows() != keys {
+        format!(
+            "{} has {} rows, {keys_name} has {keys} keys: give one of each a row",
+            matrix.name(),
+            matrix.rows()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ImportError::Mismatch { reason })
+}
+
+/// Whether the import fills a column of rows that are there: its first row is, without the column.
+fn is_fill(
+    transaction: &Transaction,
+    documents: &[Document],
+    column: &ColumnRecord,
+) -> Result<bool, ImportError> {
+    let Some(first) = documents.first() else { return Ok(false) };
+    let found = transaction.find(first.key.as_deref().unwrap_or_default())?;
+    Ok(found.is_some_and(|(position, _)| transaction.segment(position).column(column.id).is_none()))
+}
+
+/// Applies the policy for keys that are there already. Returns the documents kept, the row of the input of each, and
+/// how many were left out.
+fn keep(
+    transaction: &mut Transaction,
+    documents: Vec<Document>,
+    policy: OnDuplicate,
+) -> Result<(Vec<Document>, Vec<usize>, u64), ImportError> {
+    // Row numbers of the input, found again by place: the policy may drop any of them.
+    let places: Vec<Place> = if policy == OnDuplicate::Error {
+        Vec::new()
+    } else {
+        documents.iter().map(|document| document.place.clone()).collect()
+    };
+    let count = documents.len();
+    let keyed = assign_keys(transaction, documents, policy)?;
+    let mut kept = Vec::with_capacity(keyed.documents.len());
+    if policy == OnDuplicate::Error {
+        kept.extend(0..count);
+    } else {
+        let mut input = places.iter().enumerate();
+        for document in &keyed.documents {
+            kept.extend(input.find(|(_, place)| **place == document.place).map(|(row, _)| row));
+        }
+    }
+    Ok((keyed.documents, kept, keyed.skipped))
+}
+
+fn matrix_place(matrix: &Matrix<'_>, row: usize) -> Place {
+    Place { input: matrix.name().to_owned(), unit: "row", number: row as u64 + 1 }
+}
+
+/// Writes rows of a matrix as the column file of a segment. Rows that stand together and have the column's element
+/// type go to the file as they are, after a check for values that are not finite.
+fn write_matrix(
+    storage: &dyn Storage,
+    segment: SegmentId,
+    column: &ColumnRecord,
+    matrix: &Matrix<'_>,
+    kept: &[usize],
+    watch: Watch<'_>,
+) -> Result<FileRecord, ImportError> {
+    let header = embedding_header(segment, column, kept.len() as u32);
+    let mut writer = ColumnFileWriter::create(storage, header, &[])?;
+    let mut values = Vec::new();
+    let mut done = 0;
+    while done < kept.len() {
+        if watch.cancel.is_cancelled() {
+            return Err(ImportError::Cancelled);
+        }
+        let first = kept[done];
+        let run = kept[done..]
+            .iter()
+            .zip(first..)
+            .take(SCAN_CHUNK_ROWS as usize)
+            .take_while(|(row, expected)| **row == *expected)
+            .count();
+        let place = |row: usize| matrix_place(matrix, first + row);
+        let raw = matrix.raw_rows(first..first + run).filter(|_| matrix.element() == column.element);
+        match raw {
+            Some(bytes) => {
+                if let Some(index) = first_non_finite(column.element, bytes) {
+                    return Err(not_finite(column, index, &place).into());
+                }
+                writer.append(bytes, &[])?;
+            }
+            None => {
+                matrix.read_rows(first, run, &mut values)?;
+                append_values(&mut writer, column, &values, 0, &place)?;
+            }
+        }
+        done += run;
+        watch.progress.advance(done as u64);
+    }
+    Ok(writer.finish()?)
+}
+
+fn not_finite(column: &ColumnRecord, index: usize, place: &dyn Fn(usize) -> Place) -> BatchError {
+    let width = column.width as usize;
+    BatchError::Value {
+        place: place(index / width),
+        column: column.name.clone(),
+        index: index % width,
+        reason: "is NaN or infinite; correct it at its source".to_owned(),
+    }
+}

@@ -1,0 +1,84 @@
+//! What a store holds.
+
+use super::answer::{ColumnStatistics, Statistics};
+use super::snapshot::Snapshot;
+use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, manifest_name};
+use crate::storage::{CATALOG_NAME, Storage};
+
+impl Snapshot {
+    /// Rows, segments, columns and bytes of this state.
+    ///
+    /// # Complexity
+    /// O(segments x columns).
+    pub fn statistics(&self) -> Statistics {
+        let state = &self.inner.state;
+        let mut statistics = Statistics {
+            rows: self.row_count(),
+            deleted_rows: self.inner.segments.iter().map(|view| view.deleted.len()).sum(),
+            segments: self.inner.segments.len(),
+            bytes_on_disk: 0,
+            bytes_mapped: 0,
+            bytes_heap: 0,
+            fields: state.store.fields.clone(),
+            embeddings: Vec::new(),
+            sketches: Vec::new(),
+            commit: self.commit(),
+            commit_unix_ms: state.last.unix_ms,
+            commit_operation: state.last.operation.clone(),
+            format_version: FORMAT_VERSION,
+        };
+        for view in &self.inner.segments {
+            let files = std::iter::once(view.segment.rows.file())
+                .chain(view.segment.columns().map(|column| column.file()));
+            for file in files {
+                let heap = file.heap_bytes();
+                statistics.bytes_on_disk += file.length();
+                statistics.bytes_heap += heap;
+                statistics.bytes_mapped += if heap == 0 { file.length() } else { 0 };
+            }
+        }
+        let storage = self.inner.context.storage.as_ref();
+        for name in [CATALOG_NAME.to_owned(), manifest_name(self.commit())] {
+            statistics.bytes_on_disk += file_length(storage, &name);
+        }
+        for column in &state.store.columns {
+            let own = self.column_statistics(column);
+            match &column.kind {
+                ColumnKind::Embedding(encoder) => {
+                    statistics.bytes_on_disk += encoder.state.map_or(0, |file| file.length);
+                    statistics.embeddings.push(own);
+                }
+                ColumnKind::Sketch { .. } => statistics.sketches.push(own),
+            }
+        }
+        statistics
+    }
+
+    fn column_statistics(&self, column: &ColumnRecord) -> ColumnStatistics {
+        let (mut rows, mut bytes) = (0, 0);
+        for view in &self.inner.segments {
+            if let Some(file) = view.segment.column(column.id) {
+                rows += view.live_rows();
+                bytes += file.file().length();
+            }
+        }
+        let (encoder, fingerprint) = match &column.kind {
+            ColumnKind::Embedding(record) => (Some(record.specification.clone()), record.fingerprint),
+            ColumnKind::Sketch { fingerprint, .. } => (None, Some(*fingerprint)),
+        };
+        ColumnStatistics {
+            name: column.name.clone(),
+            encoder,
+            fingerprint,
+            element: column.element,
+            width: column.width as usize,
+            rows,
+            bytes,
+        }
+    }
+}
+
+/// Length of a file, 0 where it is missing: only for showing.
+fn file_length(storage: &dyn Storage, name: &str) -> u64 {
+    storage.open(name).map_or(0, |file| file.len())
+}

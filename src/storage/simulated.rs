@@ -1,1 +1,0 @@
-//! A storage in memory that crashes like a disk.
