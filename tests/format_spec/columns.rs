@@ -15,7 +15,11 @@ fn value(element: ElementType, bytes: &[u8], scale: f32) -> f32 {
         ElementType::F16 => {
             let bits = u16::from_le_bytes(bytes.try_into().unwrap());
             let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff) / 1024.0);
-            let size = if exponent == 0 { fraction * 2_f32.powi(-14) } else { (1.0 + fraction) * 2_f32.powi(exponent - 15) };
+            let size = if exponent == 0 {
+                fraction * 2_f32.powi(-14)
+            } else {
+                (1.0 + fraction) * 2_f32.powi(exponent - 15)
+            };
             if bits >> 15 == 1 { -size } else { size }
         }
         ElementType::BF16 => f32::from_bits(u32::from(u16::from_le_bytes(bytes.try_into().unwrap())) << 16),

@@ -50,7 +50,10 @@ fn limits_are_those_of_the_code() {
         ("values of a sketch row", limits::SKETCH_WIDTH_MAX.to_string()),
         ("modules of a sketch", limits::SKETCH_MODULES_MAX.to_string()),
         ("bytes of a manifest file", limits::MANIFEST_BYTES_MAX.to_string()),
-        ("bytes that a record or manifest body may claim while decoded", limits::RECORD_BYTES_MAX.to_string()),
+        (
+            "bytes that a record or manifest body may claim while decoded",
+            limits::RECORD_BYTES_MAX.to_string(),
+        ),
         ("commits in the history", limits::HISTORY_COMMITS_MAX.to_string()),
     ];
     expect("README.md", "Limits", "limit", "value", &expected);
@@ -76,9 +79,11 @@ fn codes_are_those_of_the_code() {
         (code, name.to_owned())
     });
     expect("sealed-file.md", "File kinds", "code", "kind", &expected);
-    for (encoding, name) in
-        [(Encoding::None, "none: not a column file"), (Encoding::Embedding, "embedding"), (Encoding::Sketch, "sketch")]
-    {
+    for (encoding, name) in [
+        (Encoding::None, "none: not a column file"),
+        (Encoding::Embedding, "embedding"),
+        (Encoding::Sketch, "sketch"),
+    ] {
         let documented = table("sealed-file.md", "Encodings").map("code", "encoding");
         assert_eq!(documented.len(), 3);
         assert_eq!(documented[&encoding.code().to_string()], name);
@@ -125,7 +130,13 @@ fn section_tags_are_those_of_the_code() {
         ("values", column_section::VALUES),
         ("scales", column_section::SCALES),
     ];
-    expect("column-file.md", "Sections", "section", "tag", &columns.map(|(name, tag)| (name, tag.to_string())));
+    expect(
+        "column-file.md",
+        "Sections",
+        "section",
+        "tag",
+        &columns.map(|(name, tag)| (name, tag.to_string())),
+    );
     let encoder = [("state", encoder_section::STATE.to_string())];
     expect("encoder-file.md", "Encoder files", "section", "tag", &encoder);
 }

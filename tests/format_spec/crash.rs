@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ascribe::base::ColumnId;
 use ascribe::format::{ColumnKind, Manifest};
 use ascribe::storage::{
-    CheckInProcess, ColumnFile, CommitError, RowFile, SimulatedStorage, Storage, Writer, pin_current, read_current,
-    read_encoder_file,
+    CheckInProcess, ColumnFile, CommitError, RowFile, SimulatedStorage, Storage, Writer, pin_current,
+    read_current, read_encoder_file,
 };
 
 use super::pages::table;
@@ -113,7 +113,11 @@ fn a_power_cut_after_each_step_leads_where_the_page_says() {
             continue;
         };
         assert_eq!(*seen, commits(table.cell(row, "a reader sees")), "a reader after step {step}");
-        assert_eq!(*had, commits(table.cell(row, "the next writer has")), "the next writer after step {step}");
+        assert_eq!(
+            *had,
+            commits(table.cell(row, "the next writer has")),
+            "the next writer after step {step}"
+        );
     }
 }
 

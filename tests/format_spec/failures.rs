@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ascribe::base::{ColumnId, Fingerprint, SegmentId};
 use ascribe::format::{Manifest, encode_current, seal_record};
 use ascribe::storage::{
-    CatalogError, CheckInProcess, ColumnFile, FileError, OpenWriterError, PublishedError, RowFile, SimulatedStorage,
-    Storage, Writer, pin_current, read_encoder_file,
+    CatalogError, CheckInProcess, ColumnFile, FileError, OpenWriterError, PublishedError, RowFile,
+    SimulatedStorage, Storage, Writer, pin_current, read_encoder_file,
 };
 
 use super::pages::table;
@@ -70,7 +70,9 @@ fn write(storage: &SimulatedStorage) -> String {
     let name = match Writer::open(Arc::new(storage.clone()), &CheckInProcess) {
         Ok(_) => return "none".to_owned(),
         Err(OpenWriterError::NotAStore { .. }) => "NotAStore",
-        Err(OpenWriterError::Catalog(CatalogError::Damaged { .. } | CatalogError::Database { .. })) => "Catalog",
+        Err(OpenWriterError::Catalog(CatalogError::Damaged { .. } | CatalogError::Database { .. })) => {
+            "Catalog"
+        }
         Err(OpenWriterError::Contradiction { .. }) => "Contradiction",
         Err(OpenWriterError::Locked { .. }) => "Locked",
         Err(_) => "another",
@@ -105,7 +107,8 @@ fn a_changed_byte_of_a_sealed_file_is_found() {
         for (place, range) in take_apart(&storage.read_file(name).unwrap()).regions {
             met.insert(place);
             let (found, error) = documented("sealed file", place);
-            let moment = if found.starts_with("when any block") { "when the block is first touched" } else { &found };
+            let moment =
+                if found.starts_with("when any block") { "when the block is first touched" } else { &found };
             for position in range.step_by(5) {
                 let changed = change(&storage, name, |bytes| bytes[position] ^= 0x40);
                 let outcome = use_sealed(&changed, &state, name);
@@ -185,7 +188,10 @@ fn cut_missing_and_exchanged_files_are_found() {
     });
     let mut found = vec![
         ("sealed file cut off or longer", vec![sealed(&cut(rows)), sealed(&longer(rows))]),
-        ("sealed file shorter than 576 bytes", vec![sealed(&change(&storage, rows, |bytes| bytes.truncate(575)))]),
+        (
+            "sealed file shorter than 576 bytes",
+            vec![sealed(&change(&storage, rows, |bytes| bytes.truncate(575)))],
+        ),
         ("sealed file missing", vec![sealed(&missing(rows))]),
         (
             "sealed file of another segment, column, kind or moment in its place",
@@ -228,7 +234,8 @@ fn with_earlier_catalog() -> SimulatedStorage {
         encoder.state = None;
     }
     drop(Writer::create(Arc::new(storage.clone()), first.clone()).unwrap());
-    let (catalog, sum) = (storage.read_file("catalog.redb").unwrap(), storage.read_file("catalog.sum").unwrap());
+    let (catalog, sum) =
+        (storage.read_file("catalog.redb").unwrap(), storage.read_file("catalog.sum").unwrap());
     let mut writer = Writer::open(Arc::new(storage.clone()), &CheckInProcess).unwrap();
     let next = sample::write_segment(&storage, &first);
     writer.commit(next).unwrap();

@@ -31,11 +31,15 @@ fn manifests_are_as_documented() {
         assert_eq!(header.number(field), expected, "{field}");
     }
     let mut expected = Vec::new();
-    let mut add = |path: &str, lines: &[&str]| expected.extend(lines.iter().map(|line| format!("{path}{line}")));
+    let mut add =
+        |path: &str, lines: &[&str]| expected.extend(lines.iter().map(|line| format!("{path}{line}")));
     add("store.", &STORE_LINES);
     add("segments", &[".count = 1"]);
     add("segments[0].", &SEGMENT_LINES);
-    add("deleted", &[".count = 1", "[0].segment = 49", "[0].rows = 3a300000010000000000020010000000010002002800"]);
+    add(
+        "deleted",
+        &[".count = 1", "[0].segment = 49", "[0].rows = 3a300000010000000000020010000000010002002800"],
+    );
     add("sources", &[".count = 1"]);
     add("sources[0].", &SOURCE_LINES);
     add("last.", &COMMIT_LINES);
@@ -52,7 +56,9 @@ fn current_is_as_documented() {
     let bytes = format!("{line}\n").into_bytes();
     assert_eq!(encode_current(CommitSeq(7)), bytes);
     assert_eq!(decode_current(&bytes), Ok(CommitSeq(7)));
-    for other in [line.to_owned(), format!("{line}\r\n"), format!("{line}\n\n"), format!("{}\n", line.to_uppercase())] {
+    for other in
+        [line.to_owned(), format!("{line}\r\n"), format!("{line}\n\n"), format!("{}\n", line.to_uppercase())]
+    {
         assert!(decode_current(other.as_bytes()).is_err(), "{other:?}");
     }
 }

@@ -44,9 +44,9 @@ pub(crate) fn page(name: &str) -> String {
 pub(crate) fn table(name: &str, heading: &str) -> Table {
     let text = page(name);
     let place = format!("{name}, {heading:?}");
-    let mut lines = text.lines().skip_while(|line| {
-        !(line.starts_with('#') && line.trim_start_matches('#').trim() == heading)
-    });
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !(line.starts_with('#') && line.trim_start_matches('#').trim() == heading));
     assert!(lines.next().is_some(), "{place}: there is no such heading");
     let mut lines = lines.take_while(|line| !line.starts_with('#')).skip_while(|line| cells(line).is_none());
     let columns = lines.next().and_then(cells).unwrap_or_else(|| panic!("{place}: there is no table"));
@@ -86,7 +86,8 @@ impl Fields {
 pub(crate) fn cut(name: &str, heading: &str, bytes: &[u8]) -> Fields {
     let table = table(name, heading);
     let place = table.place.clone();
-    let sizes: Vec<Option<usize>> = table.rows.iter().map(|row| table.cell(row, "size").parse().ok()).collect();
+    let sizes: Vec<Option<usize>> =
+        table.rows.iter().map(|row| table.cell(row, "size").parse().ok()).collect();
     let fixed: usize = sizes.iter().flatten().sum();
     let variable = sizes.iter().filter(|size| size.is_none()).count();
     assert!(variable <= 1 && fixed <= bytes.len(), "{place}: {fixed} bytes and {variable} variable fields");

@@ -132,7 +132,8 @@ fn tables_of_the_catalog_are_as_documented() {
     let (storage, state) = sample::store();
     let (_folder, database) = database(&storage);
     let reading = database.begin_read().unwrap();
-    let mut names: Vec<String> = reading.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+    let mut names: Vec<String> =
+        reading.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
     names.sort();
     let documented = table("catalog.md", "Tables");
     let types = documented.map("table", "key type");
@@ -141,7 +142,8 @@ fn tables_of_the_catalog_are_as_documented() {
     for row in &documented.rows {
         let name = documented.cell(row, "table");
         let record = documented.cell(row, "value").split(';').next().unwrap();
-        let mut add = |key: String, bytes: &[u8]| entries.push((name.to_owned(), key, decode(record, &unframe(bytes))));
+        let mut add =
+            |key: String, bytes: &[u8]| entries.push((name.to_owned(), key, decode(record, &unframe(bytes))));
         match documented.cell(row, "key type") {
             "&str" => {
                 let table = reading.open_table(TableDefinition::<&str, &[u8]>::new(name)).unwrap();
@@ -162,7 +164,9 @@ fn tables_of_the_catalog_are_as_documented() {
     }
     let found: Vec<(&str, &str, &str)> = entries
         .iter()
-        .map(|(table, key, lines)| (table.as_str(), key.as_str(), lines[usize::from(table == "store")].as_str()))
+        .map(|(table, key, lines)| {
+            (table.as_str(), key.as_str(), lines[usize::from(table == "store")].as_str())
+        })
         .collect();
     let expected = [
         ("store", "store", "commit = 2"),

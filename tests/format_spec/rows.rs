@@ -2,13 +2,14 @@
 
 use arrow_array::Array;
 use arrow_ipc::reader::StreamReader;
-use ascribe::base::{ColumnId, FieldType, Fingerprint, RowId, SegmentId};
+use ascribe::base::{ColumnId, FieldType, Fingerprint, RowId, SegmentId, limits};
+use ascribe::encoder::{Encoder, HashedEncoder};
 use ascribe::storage::{
     RowFile, RowFileContent, SimulatedStorage, Storage, read_encoder_file, write_encoder_file, write_row_file,
 };
 use twox_hash::XxHash3_64;
 
-use super::pages::table;
+use super::pages::{cut, mark, table};
 use super::sample;
 use super::sealed::take_apart;
 
@@ -21,7 +22,10 @@ fn storage() -> SimulatedStorage {
 
 fn numbers(bytes: &[u8], size: usize) -> Vec<u64> {
     assert_eq!(bytes.len() % size, 0);
-    bytes.chunks(size).map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))).collect()
+    bytes
+        .chunks(size)
+        .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+        .collect()
 }
 
 fn strings(offsets: &[u8], bytes: &[u8]) -> Vec<String> {
@@ -76,10 +80,8 @@ fn metadata_has_the_documented_arrow_types() {
     assert_eq!(batch.num_rows(), 3);
     let documented = table("row-file.md", "Metadata").map("field type", "Arrow type");
     assert_eq!(documented.len(), FieldType::ALL.len());
-    for ((declared, values), (field, column)) in sample::fields()
-        .iter()
-        .zip(sample::values())
-        .zip(batch.schema().fields().iter().zip(batch.columns()))
+    for ((declared, values), (field, column)) in
+        sample::fields().iter().zip(sample::values()).zip(batch.schema().fields().iter().zip(batch.columns()))
     {
         assert_eq!(*field.name(), declared.name);
         assert!(field.is_nullable());
@@ -121,9 +123,40 @@ fn encoder_files_are_as_documented() {
     assert_eq!(sealed.record(&bytes), record);
     assert_eq!(sealed.order, [1]);
     assert_eq!(sealed.sections[&1], sample::ENCODER_STATE);
-    for (field, expected) in [("file kind", 3), ("segment", 0), ("row count", 0), ("column", 3), ("width", 0)] {
+    for (field, expected) in [("file kind", 3), ("segment", 0), ("row count", 0), ("column", 3), ("width", 0)]
+    {
         assert_eq!(sealed.header.number(field), expected, "{field}");
     }
     let read = read_encoder_file(&storage, ColumnId(3), &fingerprint, record).unwrap();
     assert_eq!(read, sample::ENCODER_STATE);
+}
+
+#[test]
+fn the_state_of_the_hashed_encoder_is_as_documented() {
+    let documents = ["a red house by the sea", "the red boat", "rain over the sea"];
+    let encoder = HashedEncoder::fit(16, documents.into_iter()).unwrap();
+    let bytes = encoder.to_bytes();
+    let state = cut("encoder-file.md", "State of `hashed:<width>`", &bytes);
+    assert_eq!(state.bytes("mark"), mark("ASCRHASH"));
+    let entries = state.bytes("entries");
+    for (field, expected) in
+        [("version", 1), ("width", 16), ("documents", 3), ("entry count", entries.len() as u64 / 8)]
+    {
+        assert_eq!(state.number(field), expected, "{field}");
+    }
+    assert!(entries.len() >= 16 && entries.len().is_multiple_of(8), "words in common make entries");
+    let mut below = 0;
+    for entry in entries.chunks(8) {
+        let entry = cut("encoder-file.md", "Entry", entry);
+        let (bucket, frequency) = (entry.number("bucket"), entry.number("document frequency"));
+        assert!((below..1 << 20).contains(&bucket) && (2..=3).contains(&frequency), "{bucket} {frequency}");
+        below = bucket + 1;
+    }
+    let fingerprint = Fingerprint::of(&[b"ascribe-encoder-1/hashed/", bytes.as_slice()].concat());
+    assert_eq!(encoder.fingerprint(), fingerprint);
+    assert_eq!(
+        (limits::HASHED_WIDTH_MIN, limits::HASHED_WIDTH_MAX, limits::HASHED_BUCKETS),
+        (8, 4096, 1 << 20)
+    );
+    assert_eq!(HashedEncoder::from_bytes(&bytes).unwrap().fingerprint(), fingerprint);
 }

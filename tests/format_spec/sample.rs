@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use ascribe::base::{
-    ColumnId, CommitSeq, ElementType, FieldDeclaration, FieldType, FieldValue, Fingerprint, RowId, RowSet, SegmentId,
+    ColumnId, CommitSeq, ElementType, FieldDeclaration, FieldType, FieldValue, Fingerprint, RowId, RowSet,
+    SegmentId,
 };
 use ascribe::format::{
-    ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, Encoding, FileRecord, Manifest,
-    ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule, SourceRecord, StoreRecord, encode_metadata,
-    metadata_batch, sketch_width,
+    ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, Encoding, FileRecord,
+    Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule, SourceRecord, StoreRecord,
+    encode_metadata, metadata_batch, sketch_width,
 };
 use ascribe::storage::{
     ColumnFileWriter, RowFileContent, SimulatedStorage, Storage, Writer, write_encoder_file, write_row_file,
@@ -47,7 +48,8 @@ pub(crate) fn modules() -> Vec<SketchModule> {
         out: 3,
         input: 5,
     };
-    let dense = SketchModule { name: "größe".into(), encoding: ModuleEncoding::Dense, rank: 0, out: 2, input: 4 };
+    let dense =
+        SketchModule { name: "größe".into(), encoding: ModuleEncoding::Dense, rank: 0, out: 2, input: 4 };
     vec![factored, dense]
 }
 
@@ -56,7 +58,12 @@ pub(crate) fn plain_values(count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 37 % 101) as f32 - 50.0) / 32.0).collect()
 }
 
-pub(crate) fn column_header(element: ElementType, encoding: Encoding, row_count: u32, width: u32) -> ColumnHeader {
+pub(crate) fn column_header(
+    element: ElementType,
+    encoding: Encoding,
+    row_count: u32,
+    width: u32,
+) -> ColumnHeader {
     let column = if encoding == Encoding::Sketch { ColumnId(2) } else { ColumnId(1) };
     let member = if encoding == Encoding::Sketch { 6 } else { 0 };
     ColumnHeader { segment: SegmentId(1), row_count, column, element, encoding, width, member }
@@ -129,7 +136,8 @@ pub(crate) fn store_record(commit: u64) -> StoreRecord {
 }
 
 pub(crate) fn segment_record() -> SegmentRecord {
-    let column = |id, length, root| SegmentColumnRecord { column: ColumnId(id), file: FileRecord { length, root } };
+    let column =
+        |id, length, root| SegmentColumnRecord { column: ColumnId(id), file: FileRecord { length, root } };
     SegmentRecord {
         id: SegmentId(0x31),
         row_count: 0x32,
@@ -175,7 +183,8 @@ pub(crate) fn manifest() -> Manifest {
 /// The first state of a store with the columns of [`store_record`] and nothing in it.
 pub(crate) fn first_state() -> Manifest {
     let store = StoreRecord { next_segment: SegmentId(1), ..store_record(1) };
-    let last = CommitRecord { operation: "create".into(), rows_added: 0, rows_deleted: 0, ..commit_record(1) };
+    let last =
+        CommitRecord { operation: "create".into(), rows_added: 0, rows_deleted: 0, ..commit_record(1) };
     Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last }
 }
 
@@ -203,7 +212,10 @@ pub(crate) fn write_segment(storage: &dyn Storage, before: &Manifest) -> Manifes
         encoder.state = Some(state);
     }
     next.segments.push(SegmentRecord { id: SegmentId(1), row_count: 3, rows, columns });
-    next.deleted.push(DeletedRecord { segment: SegmentId(1), rows: [RowId(1)].into_iter().collect::<RowSet>().to_bytes() });
+    next.deleted.push(DeletedRecord {
+        segment: SegmentId(1),
+        rows: [RowId(1)].into_iter().collect::<RowSet>().to_bytes(),
+    });
     next.sources.push(source_record());
     next.last = commit_record(commit);
     next

@@ -27,7 +27,10 @@ pub(crate) fn take_apart(bytes: &[u8]) -> Sealed {
     let header = cut(page, "Header", &bytes[..64]);
     assert_eq!(header.bytes("mark"), mark("ASCRIBE\\0"));
     assert_eq!(header.number("header checksum"), XxHash3_64::oneshot(&bytes[..56]));
-    assert_eq!((header.number("flags"), header.number("reserved"), header.number("block size")), (0, 0, 65_536));
+    assert_eq!(
+        (header.number("flags"), header.number("reserved"), header.number("block size")),
+        (0, 0, 65_536)
+    );
     assert_eq!((header.number("format version"), header.number("least reader version")), (0, 0));
 
     let footer_bytes = &bytes[bytes.len() - 512..];
@@ -52,7 +55,8 @@ pub(crate) fn take_apart(bytes: &[u8]) -> Sealed {
         assert_eq!(expected, found.to_le_bytes(), "block {block}");
     }
 
-    let mut sealed = Sealed { header, sections: BTreeMap::new(), order: Vec::new(), root, regions: Vec::new() };
+    let mut sealed =
+        Sealed { header, sections: BTreeMap::new(), order: Vec::new(), root, regions: Vec::new() };
     sealed.regions.push(("header", 0..64));
     let mut end = 64_usize;
     let count = footer.number("section count") as usize;
@@ -127,7 +131,10 @@ fn headers_are_as_documented() {
 #[test]
 fn footers_are_as_documented() {
     let footer = Footer {
-        sections: vec![Section { tag: 0x71, offset: 64, length: 0x72 }, Section { tag: 0x73, offset: 256, length: 1 }],
+        sections: vec![
+            Section { tag: 0x71, offset: 64, length: 0x72 },
+            Section { tag: 0x73, offset: 256, length: 1 },
+        ],
         data_end: 64 + 3 * 65_536,
         table_checksum: 0x8182_8384_8586_8788,
         header_checksum: 0x9192_9394_9596_9798,
@@ -185,7 +192,11 @@ fn any_sections_are_taken_apart_as_they_were_written() {
         assert_eq!(sealed.record(&bytes), record);
         assert_eq!(sealed.order, (1..=lengths.len() as u64).collect::<Vec<_>>());
         for (tag, length) in lengths.iter().enumerate() {
-            assert_eq!(sealed.sections[&(tag as u64 + 1)], content(tag, *length), "section {tag} of {lengths:?}");
+            assert_eq!(
+                sealed.sections[&(tag as u64 + 1)],
+                content(tag, *length),
+                "section {tag} of {lengths:?}"
+            );
         }
         let file = SealedFile::open(&storage, "file", FileKind::Encoder, record).unwrap();
         for (tag, bytes) in &sealed.sections {
