@@ -46,8 +46,8 @@ impl RankCounter {
     pub fn new(asked: &[f64]) -> Self {
         let mut sorted: Vec<f64> = asked.iter().copied().filter(|score| !score.is_nan()).collect();
         sorted.sort_by(f64::total_cmp);
-        // -0 and 0 are one score, and neighbours in this order.
-        sorted.dedup_by(|next, kept| next == kept);
+        // -0 and 0 compare equal and are neighbours in this order: one of them stays.
+        sorted.dedup();
         let counts = vec![0; 2 * sorted.len() + 1];
         Self { asked: asked.to_vec(), sorted, counts }
     }

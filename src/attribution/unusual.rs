@@ -8,8 +8,7 @@ use super::ScoreChunk;
 /// whatever the number of threads. Scores that are all equal have a standard deviation of exactly 0.
 ///
 /// # References
-/// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, COMPSTAT 1982,
-/// equations 2.1.
+/// Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, COMPSTAT 1982.
 ///
 /// ```
 /// use ascribe::attribution::{Moments, ScoreChunk};
@@ -127,7 +126,8 @@ mod tests {
             for size in [1, 13, 1024, 20_000] {
                 let whole = merged(&by_chunks(&scores, size));
                 assert_eq!(whole.count(), 10_000);
-                let tolerance = 1e-12 + shift.abs() * 1e-15;
+                // Each merge may round the mean once, at the size of the shift.
+                let tolerance = 1e-12 + shift.abs() * 1e-13;
                 assert!((whole.mean().unwrap() - shift - mean).abs() < tolerance, "{shift} {size}");
                 let deviation = whole.standard_deviation().unwrap();
                 assert!((deviation / variance.sqrt() - 1.0).abs() < 1e-8, "{shift} {size}");

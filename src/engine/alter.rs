@@ -131,7 +131,8 @@ impl Store {
             ColumnKind::Embedding(record) => !takes_vectors(record),
             ColumnKind::Sketch { .. } => false,
         };
-        let Some(column) = transaction.next.store.columns.last_mut().filter(|column| takes_text(column)) else {
+        let Some(column) = transaction.next.store.columns.last_mut().filter(|column| takes_text(column))
+        else {
             return Ok(());
         };
         if matches!(&column.kind, ColumnKind::Embedding(record) if needs_fit(record)) {

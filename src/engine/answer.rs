@@ -41,7 +41,15 @@ pub struct Query {
 impl Query {
     /// The ten strongest rows at each end for `input`.
     pub fn new(input: QueryInput) -> Self {
-        Self { input, k: 10, side: Side::Both, filter: None, kind: ScoreKind::Dot, column: None, exact: false }
+        Self {
+            input,
+            k: 10,
+            side: Side::Both,
+            filter: None,
+            kind: ScoreKind::Dot,
+            column: None,
+            exact: false,
+        }
     }
 
     /// The ten strongest rows at each end for a text.

@@ -65,7 +65,9 @@ pub enum BatchError {
         reason: String,
     },
     /// A row without what its column is made from.
-    #[error("{place}: column {column:?} needs a {what}, and this row has none; name the field with --{what} FIELD")]
+    #[error(
+        "{place}: column {column:?} needs a {what}, and this row has none; name the field with --{what} FIELD"
+    )]
     Missing {
         /// Where the row stood.
         place: Place,
@@ -123,7 +125,9 @@ pub(super) fn assign_keys(
         let stored = if earlier.is_some() { None } else { transaction.find(&key)? };
         if earlier.is_some() || stored.is_some() {
             match policy {
-                OnDuplicate::Error => return Err(duplicate(&document, key, earlier.and_then(|at| kept[at].as_ref()))),
+                OnDuplicate::Error => {
+                    return Err(duplicate(&document, key, earlier.and_then(|at| kept[at].as_ref())));
+                }
                 OnDuplicate::Skip => {
                     skipped += 1;
                     continue;

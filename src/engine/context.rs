@@ -24,7 +24,10 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Arc<Self>, ThreadPoolBuildError> {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        options: OpenOptions,
+    ) -> Result<Arc<Self>, ThreadPoolBuildError> {
         let threads = options.threads.map_or(0, NonZeroUsize::get);
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)

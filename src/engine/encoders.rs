@@ -35,7 +35,9 @@ pub enum EncoderError {
         known: String,
     },
     /// The column's encoder belongs to the program, which did not give it.
-    #[error("column {column:?} was built with the program's own encoder {expected}: open the store with that encoder")]
+    #[error(
+        "column {column:?} was built with the program's own encoder {expected}: open the store with that encoder"
+    )]
     NotGiven {
         /// The column.
         column: String,
@@ -86,7 +88,10 @@ pub(super) fn takes_vectors(record: &EncoderRecord) -> bool {
 }
 
 /// Opens the encoder of a column whose fingerprint is fixed.
-pub(super) fn open_encoder(context: &Context, column: &ColumnRecord) -> Result<Arc<dyn Encoder>, EncoderError> {
+pub(super) fn open_encoder(
+    context: &Context,
+    column: &ColumnRecord,
+) -> Result<Arc<dyn Encoder>, EncoderError> {
     let unreadable = |reason: String| EncoderError::State { column: column.name.clone(), reason };
     let ColumnKind::Embedding(record) = &column.kind else {
         return Err(unreadable("it is a sketch column".to_owned()));
@@ -105,7 +110,7 @@ pub(super) fn open_encoder(context: &Context, column: &ColumnRecord) -> Result<A
             let bytes = read_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state)?;
             Arc::new(HashedEncoder::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?)
         }
-        Ok(_) | Err(_) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
+        Err(_) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
     };
     if record.fingerprint != Some(encoder.fingerprint()) || encoder.width() != column.width as usize {
         let found = title(&encoder.name(), Some(&encoder.fingerprint()));
@@ -130,7 +135,11 @@ pub(super) fn check_all_given(context: &Context, columns: &[ColumnRecord]) -> Re
     Ok(())
 }
 
-fn check_given(column: &ColumnRecord, record: &EncoderRecord, given: &dyn Encoder) -> Result<(), EncoderError> {
+fn check_given(
+    column: &ColumnRecord,
+    record: &EncoderRecord,
+    given: &dyn Encoder,
+) -> Result<(), EncoderError> {
     if record.fingerprint == Some(given.fingerprint()) && column.width as usize == given.width() {
         return Ok(());
     }

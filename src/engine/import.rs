@@ -100,7 +100,11 @@ impl Store {
         outcome
     }
 
-    fn import_rows(&mut self, import: &mut Import<'_>, watch: Watch<'_>) -> Result<ImportReport, ImportError> {
+    fn import_rows(
+        &mut self,
+        import: &mut Import<'_>,
+        watch: Watch<'_>,
+    ) -> Result<ImportReport, ImportError> {
         let columns = self.writer.state().store.columns.clone();
         let column = target_column(import, &columns)?;
         let mut transaction = self.begin();
@@ -244,7 +248,10 @@ impl Store {
         let mismatch = |reason: String| ImportError::Mismatch { reason };
         if view.segment.column(column.id).is_some() {
             let key = view.iter_live().next().map(|row| view.segment.rows.key(row)).transpose()?;
-            return Err(mismatch(format!("some rows (such as {key:?}) have column {:?} already", column.name)));
+            return Err(mismatch(format!(
+                "some rows (such as {key:?}) have column {:?} already",
+                column.name
+            )));
         }
         if let Some(row) = view.iter_live().find(|row| slots[row.0 as usize].is_none()) {
             let key = view.segment.rows.key(row)?;
@@ -300,7 +307,11 @@ fn read_documents(import: &mut Import<'_>, watch: Watch<'_>) -> Result<Vec<Docum
         }
         if let Some(metadata) = &mut import.metadata {
             let more = metadata.next()?.ok_or_else(|| ImportError::Mismatch {
-                reason: format!("{} ends before {} does: give one line a row", metadata.name(), document.place.input),
+                reason: format!(
+                    "{} ends before {} does: give one line a row",
+                    metadata.name(),
+                    document.place.input
+                ),
             })?;
             merge_metadata(&mut document, more)?;
         }
@@ -312,7 +323,8 @@ fn read_documents(import: &mut Import<'_>, watch: Watch<'_>) -> Result<Vec<Docum
     if let Some(metadata) = &mut import.metadata
         && let Some(more) = metadata.next()?
     {
-        let reason = format!("{}: there are more rows of metadata than keys ({})", more.place, documents.len());
+        let reason =
+            format!("{}: there are more rows of metadata than keys ({})", more.place, documents.len());
         return Err(ImportError::Mismatch { reason });
     }
     Ok(documents)
@@ -344,7 +356,11 @@ fn check_matrix(
             column.width
         )
     } else if matrix.rows() != keys {
-        format!("{} has {} rows, {keys_name} has {keys} keys: give one of each a row", matrix.name(), matrix.rows())
+        format!(
+            "{} has {} rows, {keys_name} has {keys} keys: give one of each a row",
+            matrix.name(),
+            matrix.rows()
+        )
     } else {
         return Ok(());
     };

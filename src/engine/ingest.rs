@@ -16,7 +16,7 @@ use super::store::Store;
 use super::transaction::{Transaction, TransactionError};
 use super::write::{fit_encoders, write_segment};
 use crate::base::limits::{COMMIT_BYTES_MAX, HASHED_FIT_DOCUMENTS_MAX};
-use crate::base::{Clock, ColumnId, CommitSeq};
+use crate::base::{ColumnId, CommitSeq};
 use crate::format::{ColumnKind, ColumnRecord, SourceRecord};
 use crate::sources::{Document, Place, Position, Source, SourceError};
 
@@ -84,25 +84,25 @@ pub enum IngestError {
     #[error("{source}; {committed}")]
     Source {
         /// What is wrong with it.
-        source: SourceError,
+        source: Box<SourceError>,
         /// How far it got.
-        committed: Committed,
+        committed: Box<Committed>,
     },
     /// A batch is refused.
     #[error("{source}; {committed}")]
     Batch {
         /// What is wrong with it.
-        source: BatchError,
+        source: Box<BatchError>,
         /// How far it got.
-        committed: Committed,
+        committed: Box<Committed>,
     },
     /// A commit failed.
     #[error("{source}; {committed}")]
     Commit {
         /// Why.
-        source: TransactionError,
+        source: Box<TransactionError>,
         /// How far it got.
-        committed: Committed,
+        committed: Box<Committed>,
     },
     /// The reading thread could not be started or ended without a word.
     #[error("cannot read the input: {reason}; {committed}")]
@@ -110,8 +110,16 @@ pub enum IngestError {
         /// Why.
         reason: String,
         /// How far it got.
-        committed: Committed,
+        committed: Box<Committed>,
     },
+}
+
+fn refused(source: BatchError, committed: &Committed) -> IngestError {
+    IngestError::Batch { source: Box::new(source), committed: Box::new(committed.clone()) }
+}
+
+fn not_committed(source: TransactionError, committed: &Committed) -> IngestError {
+    IngestError::Commit { source: Box::new(source), committed: Box::new(committed.clone()) }
 }
 
 /// A document, and how far the input was read with it.
@@ -182,7 +190,7 @@ impl Store {
     ) -> Result<IngestReport, IngestError> {
         let columns = &self.writer.state().store.columns;
         let vectors_column = vectors_column(columns, options.column.as_deref())
-            .map_err(|source| IngestError::Batch { source, committed: Committed::default() })?;
+            .map_err(|source| refused(source, &Committed::default()))?;
         let is_typed = !source.values_are_text();
         let total = source.total_bytes();
         let messages = start_reader(source, options.resume_path.is_some())?;
@@ -220,9 +228,11 @@ pub(super) fn vectors_column(
     match named {
         Some(name) => match takes.iter().find(|column| column.name == name) {
             Some(column) => Ok(Some(column.id)),
-            None if takes.is_empty() => {
-                Err(BatchError::Column { reason: format!("column {name:?} does not take ready vectors, and no other does: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"") })
-            }
+            None if takes.is_empty() => Err(BatchError::Column {
+                reason: format!(
+                    "column {name:?} does not take ready vectors, and no other does: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\""
+                ),
+            }),
             None => Err(BatchError::Column {
                 reason: format!("column {name:?} does not take ready vectors; these do: {}", names()),
             }),
@@ -256,7 +266,7 @@ fn start_reader(
     });
     match reader {
         Ok(_detached) => Ok(messages),
-        Err(error) => Err(IngestError::Reader { reason: error.to_string(), committed: Committed::default() }),
+        Err(error) => Err(IngestError::Reader { reason: error.to_string(), committed: Box::default() }),
     }
 }
 
@@ -268,9 +278,14 @@ impl Ingest<'_> {
         count_bytes: bool,
     ) -> Result<(), IngestError> {
         loop {
-            let fit = self.store.writer.state().store.columns.iter().any(
-                |column| matches!(&column.kind, ColumnKind::Embedding(record) if needs_fit(record)),
-            );
+            let fit = self
+                .store
+                .writer
+                .state()
+                .store
+                .columns
+                .iter()
+                .any(|column| matches!(&column.kind, ColumnKind::Embedding(record) if needs_fit(record)));
             let (chunks, pause) = self.read(messages, watch, count_bytes, fit);
             if matches!(pause, Pause::Cancelled) {
                 self.report.cancelled = true;
@@ -281,11 +296,12 @@ impl Ingest<'_> {
                 Pause::Full | Pause::Time => {}
                 Pause::End | Pause::Cancelled => return self.commit(),
                 Pause::Refused(source) => {
-                    return Err(IngestError::Source { source, committed: self.committed.clone() });
+                    let committed = Box::new(self.committed.clone());
+                    return Err(IngestError::Source { source: Box::new(source), committed });
                 }
                 Pause::Lost => {
                     let reason = "its reader ended early".to_owned();
-                    return Err(IngestError::Reader { reason, committed: self.committed.clone() });
+                    return Err(IngestError::Reader { reason, committed: Box::new(self.committed.clone()) });
                 }
             }
         }
@@ -345,17 +361,14 @@ impl Ingest<'_> {
     }
 
     fn write(&mut self, chunks: Vec<Chunk>) -> Result<(), IngestError> {
-        let mut unfitted: Vec<Chunk> = chunks;
-        if unfitted.is_empty() {
+        if chunks.is_empty() {
             return Ok(());
         }
-        self.fit(&unfitted).map_err(|source| IngestError::Batch { source, committed: self.committed.clone() })?;
-        for chunk in unfitted.drain(..) {
+        self.fit(&chunks).map_err(|source| refused(source, &self.committed))?;
+        for chunk in chunks {
             let last = chunk.documents.last().map(|document| document.place.clone());
             let position = chunk.position.clone();
-            let (rows, last_key) = self
-                .add(chunk)
-                .map_err(|source| IngestError::Batch { source, committed: self.committed.clone() })?;
+            let (rows, last_key) = self.add(chunk).map_err(|source| refused(source, &self.committed))?;
             self.remember(position);
             if !self.options.atomic {
                 self.commit_chunk(rows, last_key, last)?;
@@ -374,7 +387,8 @@ impl Ingest<'_> {
 
     fn fit(&mut self, chunks: &[Chunk]) -> Result<(), BatchError> {
         let storage = std::sync::Arc::clone(&self.store.context.storage);
-        let texts = chunks.iter().flat_map(|chunk| &chunk.documents).filter_map(|document| document.text.as_deref());
+        let texts =
+            chunks.iter().flat_map(|chunk| &chunk.documents).filter_map(|document| document.text.as_deref());
         if texts.clone().next().is_none() {
             return Ok(());
         }
@@ -384,7 +398,8 @@ impl Ingest<'_> {
 
     /// Adds the rows of a chunk to the transaction; returns how many, and the last key.
     fn add(&mut self, chunk: Chunk) -> Result<(u64, String), BatchError> {
-        let (policy, vectors_column, is_typed) = (self.options.on_duplicate, self.vectors_column, self.is_typed);
+        let (policy, vectors_column, is_typed) =
+            (self.options.on_duplicate, self.vectors_column, self.is_typed);
         let context = std::sync::Arc::clone(&self.store.context);
         if vectors_column.is_none()
             && let Some(document) = chunk.documents.iter().find(|document| document.vector.is_some())
@@ -424,7 +439,7 @@ impl Ingest<'_> {
         let commit = self
             .store
             .commit(transaction, "ingest")
-            .map_err(|source| IngestError::Commit { source, committed: self.committed.clone() })?;
+            .map_err(|source| not_committed(source, &self.committed))?;
         self.report.rows_added += rows;
         self.report.commits += 1;
         self.report.commit = Some(commit);
@@ -444,7 +459,7 @@ impl Ingest<'_> {
         let commit = self
             .store
             .commit(transaction, "ingest")
-            .map_err(|source| IngestError::Commit { source, committed: Committed::default() })?;
+            .map_err(|source| not_committed(source, &Committed::default()))?;
         self.report.commits += 1;
         self.report.commit = Some(commit);
         let rows = self.report.rows_added;

@@ -46,10 +46,10 @@ pub use batch::BatchError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use import::{Import, ImportError, ImportReport};
-pub use ingest::{IngestCommit, IngestError, IngestReport};
+pub use ingest::{Committed, IngestCommit, IngestError, IngestReport};
 pub use options::{
-    ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate, OpenOptions,
-    Watch,
+    ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
+    OpenOptions, Watch,
 };
 pub use query::QueryError;
 pub use snapshot::Snapshot;

@@ -48,7 +48,9 @@ pub enum QueryError {
         key: String,
     },
     /// The row has no value in the column.
-    #[error("the row with key {key:?} has no value in column {column:?}: import it first, or ask another column")]
+    #[error(
+        "the row with key {key:?} has no value in column {column:?}: import it first, or ask another column"
+    )]
     NoValue {
         /// The key.
         key: String,
@@ -191,12 +193,14 @@ impl Snapshot {
     fn stored_vector(&self, column: &ColumnRecord, key: &str) -> Result<Vec<f32>, QueryError> {
         let (position, row) =
             self.find(key)?.ok_or_else(|| QueryError::UnknownKey { key: key.to_owned() })?;
-        let file = self.inner.segments[position].segment.column(column.id).ok_or_else(|| {
-            QueryError::NoValue { key: key.to_owned(), column: column.name.clone() }
-        })?;
+        let file = self.inner.segments[position]
+            .segment
+            .column(column.id)
+            .ok_or_else(|| QueryError::NoValue { key: key.to_owned(), column: column.name.clone() })?;
         let mut vector = vec![0.0; file.width()];
         let damaged = |reason: String| file.file().content_error(reason);
-        decode(file.element(), file.values(row, 1)?, &mut vector).map_err(|error| damaged(error.to_string()))?;
+        decode(file.element(), file.values(row, 1)?, &mut vector)
+            .map_err(|error| damaged(error.to_string()))?;
         if file.element() == ElementType::I8 {
             let mut scale = [0; 4];
             scale.copy_from_slice(file.scales(row, 1)?.unwrap_or(&[0; 4]));
@@ -351,7 +355,8 @@ fn stage<T>(time: &mut Duration, work: impl FnOnce() -> Result<T, QueryError>) -
 
 fn norm(snapshot: &Snapshot, vector: &[f32]) -> Result<f64, QueryError> {
     let kernels = snapshot.inner.context.kernels;
-    let squared = kernels.dot(vector, vector).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+    let squared =
+        kernels.dot(vector, vector).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
     Ok(squared.sqrt())
 }
 

@@ -68,8 +68,9 @@ impl Segment {
             return Ok(Arc::clone(batch));
         }
         let written = self.rows.metadata(declared)?;
-        let is_late =
-            |field: &&FieldDeclaration| written.is_none_or(|batch| batch.column_by_name(&field.name).is_none());
+        let is_late = |field: &&FieldDeclaration| {
+            written.is_none_or(|batch| batch.column_by_name(&field.name).is_none())
+        };
         let late: Vec<FieldDeclaration> = declared.iter().filter(is_late).cloned().collect();
         let mut values: Vec<Vec<Option<FieldValue>>> = vec![Vec::new(); late.len()];
         if !late.is_empty() {

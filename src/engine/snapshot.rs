@@ -117,7 +117,10 @@ impl Snapshot {
 
     fn segment(&self, id: SegmentId) -> Option<&SegmentView> {
         let segments = &self.inner.segments;
-        segments.binary_search_by_key(&id, |view| view.segment.record.id).ok().map(|position| &segments[position])
+        segments
+            .binary_search_by_key(&id, |view| view.segment.record.id)
+            .ok()
+            .map(|position| &segments[position])
     }
 
     pub(super) fn column(&self, name: Option<&str>) -> Option<&ColumnRecord> {

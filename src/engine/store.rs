@@ -13,12 +13,13 @@ use super::snapshot::Snapshot;
 use super::transaction::{Transaction, TransactionError};
 use crate::base::limits::{COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX};
 use crate::base::{
-    Clock, ColumnId, CommitSeq, FieldDeclaration, FieldNameError, Fingerprint, SegmentId, check_name,
+    ColumnId, CommitSeq, FieldDeclaration, FieldNameError, Fingerprint, SegmentId, check_name,
 };
 use crate::format::{ColumnKind, ColumnRecord, CommitRecord, Manifest, StoreRecord};
 use crate::sources::Position;
 use crate::storage::{
-    DiskOptions, DiskStorage, FileError, OpenWriterError, PublishedError, Storage, Writer, pin_current, read_current,
+    DiskOptions, DiskStorage, FileError, OpenWriterError, PublishedError, Storage, Writer, pin_current,
+    read_current,
 };
 
 /// Times that a reader without a pin begins again because files were collected under it.
@@ -83,7 +84,9 @@ pub enum OpenError {
     #[error("cannot start threads: {0}")]
     Threads(#[from] ThreadPoolBuildError),
     /// Commits came faster than a reader without pins could open one.
-    #[error("commits come faster than {path} can be opened without a pin; give the reader write access to its \"pins\" folder")]
+    #[error(
+        "commits come faster than {path} can be opened without a pin; give the reader write access to its \"pins\" folder"
+    )]
     Busy {
         /// The store.
         path: String,
@@ -94,12 +97,10 @@ pub enum OpenError {
 }
 
 /// Checks a field to be against those that are declared.
-pub(super) fn check_field(
-    fields: &[FieldDeclaration],
-    field: &FieldDeclaration,
-) -> Result<(), CreateError> {
+pub(super) fn check_field(fields: &[FieldDeclaration], field: &FieldDeclaration) -> Result<(), CreateError> {
     check_name(&field.name)?;
-    let definition = |reason: String| CreateError::Definition { what: "field", name: field.name.clone(), reason };
+    let definition =
+        |reason: String| CreateError::Definition { what: "field", name: field.name.clone(), reason };
     if fields.iter().any(|known| known.name == field.name) {
         return Err(definition("is declared already".to_owned()));
     }
@@ -222,9 +223,9 @@ impl Store {
             fields,
             columns,
         };
-        let last = CommitRecord { commit, unix_ms, operation: "create".to_owned(), rows_added: 0, rows_deleted: 0 };
-        let first =
-            Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last };
+        let last =
+            CommitRecord { commit, unix_ms, operation: "create".to_owned(), rows_added: 0, rows_deleted: 0 };
+        let first = Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last };
         let writer = Writer::create(storage, first)?;
         let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
         Ok(Self { context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::segment::{Segment, SegmentView};
+use super::segment::Segment;
 use super::snapshot::Snapshot;
 use crate::base::limits::SEGMENT_ROWS_MAX;
 use crate::base::{CommitSeq, RowId, RowSet, SegmentId};
@@ -84,10 +84,6 @@ impl Transaction {
         &self.segments[position]
     }
 
-    pub(super) fn deleted(&self, position: usize) -> &RowSet {
-        &self.deleted[position]
-    }
-
     /// Key of the last row of the last segment, if the transaction added one.
     pub(super) fn last_added_key(&self) -> Option<String> {
         let segment = self.segments.get(self.base.inner.segments.len()..)?.last()?;
@@ -137,13 +133,5 @@ impl Transaction {
             rows_deleted: self.rows_deleted,
         };
         self.next
-    }
-
-    /// Every segment as this transaction sees it.
-    pub(super) fn views(&self) -> impl Iterator<Item = SegmentView> + '_ {
-        self.segments
-            .iter()
-            .zip(&self.deleted)
-            .map(|(segment, deleted)| SegmentView::new(Arc::clone(segment), deleted.clone()))
     }
 }

@@ -37,7 +37,9 @@ pub fn verify(
     let mut report = VerifyReport::default();
     let (manifest, _pin) = match pin_current(storage) {
         Ok(pinned) => pinned,
-        Err(error @ (PublishedError::NotAStore { .. } | PublishedError::Busy { .. })) => return Err(error.into()),
+        Err(error @ (PublishedError::NotAStore { .. } | PublishedError::Busy { .. })) => {
+            return Err(error.into());
+        }
         Err(error) => {
             report.problems.push(Problem { place: storage.describe("CURRENT"), message: error.to_string() });
             return Ok(report);
@@ -135,12 +137,22 @@ impl Verification<'_> {
     fn column_schema(&self, file: &ColumnFile) -> Result<(), FileError> {
         let header = file.header();
         let column = self.manifest.store.columns.iter().find(|column| column.id == header.column);
-        let fits = column.is_some_and(|column| column.element == header.element && column.width == header.width);
-        if fits { Ok(()) } else { Err(file.file().content_error("it is not of the type that its column has")) }
+        let fits =
+            column.is_some_and(|column| column.element == header.element && column.width == header.width);
+        if fits {
+            Ok(())
+        } else {
+            Err(file.file().content_error("it is not of the type that its column has"))
+        }
     }
 
     /// No key may be live twice.
-    fn live_keys(&mut self, record: &SegmentRecord, rows: &RowFile, deleted: &RowSet) -> Result<(), FileError> {
+    fn live_keys(
+        &mut self,
+        record: &SegmentRecord,
+        rows: &RowFile,
+        deleted: &RowSet,
+    ) -> Result<(), FileError> {
         let position = self.manifest.segments.iter().position(|segment| segment.id == record.id).unwrap_or(0);
         for row in (0..record.row_count).map(RowId).filter(|row| !deleted.contains(*row)) {
             let key = rows.key(row)?;
@@ -150,8 +162,7 @@ impl Verification<'_> {
             // Equal hashes are rare: only then are the keys themselves compared.
             for &(other_position, other_row) in &others[..others.len() - 1] {
                 let other = &self.manifest.segments[other_position];
-                let other_rows =
-                    RowFile::open(self.storage.as_ref(), other.id, other.row_count, other.rows)?;
+                let other_rows = RowFile::open(self.storage.as_ref(), other.id, other.row_count, other.rows)?;
                 if other_rows.key(other_row)? == key {
                     let reason = format!("key {key:?} is live in segment {} too", other.id);
                     return Err(rows.file().content_error(reason));
@@ -198,7 +209,9 @@ impl Verification<'_> {
         match check.check(bytes) {
             Err(error) => self.problem(place, error),
             Ok(None) => self.problem(place, "it holds no commit; run \"ascribe repair\""),
-            Ok(Some(state)) if state.store.commit == self.manifest.store.commit && state != *self.manifest => {
+            Ok(Some(state))
+                if state.store.commit == self.manifest.store.commit && state != *self.manifest =>
+            {
                 self.problem(place, "its records differ from the manifest's; run \"ascribe repair\"");
             }
             Ok(Some(state)) if state.store.commit < self.manifest.store.commit => {

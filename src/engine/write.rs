@@ -10,8 +10,8 @@ use crate::base::limits::{HASHED_FIT_DOCUMENTS_MAX, SCAN_CHUNK_ROWS, SEGMENT_ROW
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, SegmentId};
 use crate::encoder::{Encoder, EncoderSpecification, HashedEncoder};
 use crate::format::{
-    ColumnHeader, ColumnKind, ColumnRecord, EncoderRecord, Encoding, FileRecord, SegmentColumnRecord, SegmentRecord,
-    encode_metadata, metadata_batch,
+    ColumnHeader, ColumnKind, ColumnRecord, EncoderRecord, Encoding, FileRecord, SegmentColumnRecord,
+    SegmentRecord, encode_metadata, metadata_batch,
 };
 use crate::kernels::{ConvertError, encode, encode_int8};
 use crate::sources::{Document, Place};
@@ -132,7 +132,8 @@ pub(super) fn write_segment(
                 ready_vectors(column, &documents, vectors_column, columns.len() == 1)?
             }
             ColumnKind::Embedding(_) => {
-                let has_vectors = vectors_column.is_some() && documents.iter().all(|document| document.vector.is_some());
+                let has_vectors =
+                    vectors_column.is_some() && documents.iter().all(|document| document.vector.is_some());
                 let file = encode_column(context, transaction, segment, column, &documents, has_vectors)?;
                 files.extend(file.map(|file| SegmentColumnRecord { column: column.id, file }));
                 continue;
@@ -230,7 +231,8 @@ pub(super) fn encode_column(
         Some(known) => transaction.base.encoder(known)?,
         None => open_encoder(context, column)?,
     };
-    let texts: Vec<&str> = documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
+    let texts: Vec<&str> =
+        documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
     let values = encode_texts(context, encoder.as_ref(), &texts)?;
     let place = |row: usize| documents[row].place.clone();
     let rows = documents.len() as u32;

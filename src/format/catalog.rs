@@ -9,8 +9,8 @@ use thiserror::Error;
 use super::{FORMAT_VERSION, MIN_READER_VERSION};
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::{
-    ByteReader, ColumnId, CommitSeq, ElementType, FieldDeclaration, Fingerprint, SegmentId, checksum,
-    put_u16, put_u32, put_u64,
+    ByteReader, ColumnId, CommitSeq, ElementType, FieldDeclaration, Fingerprint, RowSet, RowSetError,
+    SegmentId, checksum, put_u16, put_u32, put_u64,
 };
 
 /// Bytes that the frame adds to a record's body.
@@ -183,10 +183,7 @@ pub struct CommitRecord {
 ///
 /// # Errors
 /// The record is no row set, or names rows that the segment does not have.
-pub fn segment_deletes(
-    state: &super::Manifest,
-    segment: &SegmentRecord,
-) -> Result<RowSet, RowSetError> {
+pub fn segment_deletes(state: &super::Manifest, segment: &SegmentRecord) -> Result<RowSet, RowSetError> {
     let Ok(position) = state.deleted.binary_search_by_key(&segment.id, |record| record.segment) else {
         return Ok(RowSet::new());
     };

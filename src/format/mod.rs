@@ -34,7 +34,8 @@ pub use manifest::{
     decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence,
 };
 pub use metadata::{
-    MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, metadata_batch, metadata_value,
+    MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, metadata_batch,
+    metadata_value,
 };
 pub use rows::{KeyIndexBuilder, row_section};
 pub use sketch::{

@@ -138,8 +138,8 @@ pub enum ScanError<E: Error + 'static> {
 /// O(out.len() x width); one allocation of the query's size, none per row.
 ///
 /// # References
-/// Kinds of scores: Barshan, Brunet, Dziugaite: RelatIF, AISTATS 2020, section 4 (`Relatif`); Chang et al.: TrackStar,
-/// arXiv 2410.17413, section 3 (`Cosine`). The caller has already applied the curvature to query and rows.
+/// Kinds of scores: Barshan, Brunet, Dziugaite: RelatIF, AISTATS 2020 (`Relatif` is its l-RelatIF); Chang et al.:
+/// TrackStar, arXiv 2410.17413 (`Cosine`). The caller has already applied the curvature to query and rows.
 ///
 /// ```
 /// use ascribe::base::{ElementType, RowId};

@@ -63,7 +63,9 @@ impl ConvertError {
     /// What is wrong with that value, without its position.
     pub fn reason(&self) -> String {
         match self {
-            Self::NotFinite { value, .. } => format!("is {value}, not a finite number; correct it at its source"),
+            Self::NotFinite { value, .. } => {
+                format!("is {value}, not a finite number; correct it at its source")
+            }
             Self::OutOfRange { value, element, .. } => {
                 format!("is {value}, out of range of {element}; scale the values down or use an f32 column")
             }

@@ -13,7 +13,7 @@
 //! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
-//! | `tile.rs` | the algorithm over sixteen lanes, several rows at once |
+//! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
 //! | `wide.rs` | a query, widened to f64 once |
 //! | `x86.rs` | lanes of AVX2 and AVX-512 |
 

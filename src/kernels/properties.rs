@@ -80,7 +80,7 @@ fn finite_pattern(element: ElementType, near_one: bool, stream: &mut RandomStrea
         let pattern = match choice {
             _ if near_one => {
                 let exponent = bias - 8 + stream.below(17) as u32;
-                random & (sign | (1 << fraction_bits) - 1) | exponent << fraction_bits
+                (random & (sign | ((1 << fraction_bits) - 1))) | (exponent << fraction_bits)
             }
             0 => random & sign,
             1 => random & sign | 1,

@@ -1,4 +1,8 @@
-//! The algorithm for vector registers, once for every instruction set: sixteen lanes, several rows at once.
+//! The algorithm for vector registers, once for every instruction set: sixteen lanes, one row after the other.
+//!
+//! One row at a time reads memory front to back, and the processor overlaps the end of a row with the beginning of the
+//! next. Two rows at once were measured and rejected: slower from cache (registers spilled) and from memory (two streams
+//! instead of one).
 //!
 //! Everything here is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set.
 
@@ -88,9 +92,9 @@ stored!(StoredF16, 2, widen_f16);
 stored!(StoredBf16, 2, widen_bf16);
 stored!(StoredI8, 1, widen_i8);
 
-/// [`dots`](super::scalar::dots) over `ROWS` rows at once.
+/// See [`dots`](super::scalar::dots).
 #[inline(always)]
-pub(super) fn dots<L: Lanes, const ROWS: usize>(
+pub(super) fn dots<L: Lanes>(
     lanes: L,
     element: ElementType,
     query: &WideQuery,
@@ -98,16 +102,16 @@ pub(super) fn dots<L: Lanes, const ROWS: usize>(
     out: &mut [f64],
 ) {
     match element {
-        ElementType::F32 => dots_of::<L, StoredF32, ROWS>(lanes, query, rows, out),
-        ElementType::F16 => dots_of::<L, StoredF16, ROWS>(lanes, query, rows, out),
-        ElementType::BF16 => dots_of::<L, StoredBf16, ROWS>(lanes, query, rows, out),
-        ElementType::I8 => dots_of::<L, StoredI8, ROWS>(lanes, query, rows, out),
+        ElementType::F32 => dots_of::<L, StoredF32>(lanes, query, rows, out),
+        ElementType::F16 => dots_of::<L, StoredF16>(lanes, query, rows, out),
+        ElementType::BF16 => dots_of::<L, StoredBf16>(lanes, query, rows, out),
+        ElementType::I8 => dots_of::<L, StoredI8>(lanes, query, rows, out),
     }
 }
 
-/// [`squared_norms`](super::scalar::squared_norms) over `ROWS` rows at once.
+/// See [`squared_norms`](super::scalar::squared_norms).
 #[inline(always)]
-pub(super) fn squared_norms<L: Lanes, const ROWS: usize>(
+pub(super) fn squared_norms<L: Lanes>(
     lanes: L,
     element: ElementType,
     width: usize,
@@ -115,119 +119,42 @@ pub(super) fn squared_norms<L: Lanes, const ROWS: usize>(
     out: &mut [f64],
 ) {
     match element {
-        ElementType::F32 => norms_of::<L, StoredF32, ROWS>(lanes, width, rows, out),
-        ElementType::F16 => norms_of::<L, StoredF16, ROWS>(lanes, width, rows, out),
-        ElementType::BF16 => norms_of::<L, StoredBf16, ROWS>(lanes, width, rows, out),
-        ElementType::I8 => norms_of::<L, StoredI8, ROWS>(lanes, width, rows, out),
+        ElementType::F32 => squared_norms_of::<L, StoredF32>(lanes, width, rows, out),
+        ElementType::F16 => squared_norms_of::<L, StoredF16>(lanes, width, rows, out),
+        ElementType::BF16 => squared_norms_of::<L, StoredBf16>(lanes, width, rows, out),
+        ElementType::I8 => squared_norms_of::<L, StoredI8>(lanes, width, rows, out),
     }
 }
 
 #[inline(always)]
-fn dots_of<L: Lanes, S: Stored, const ROWS: usize>(
-    lanes: L,
-    query: &WideQuery,
-    rows: &[u8],
-    out: &mut [f64],
-) {
-    let row_bytes = query.width() * S::SIZE_BYTES;
-    let (groups, singles) = out.as_chunks_mut::<ROWS>();
-    let mut group_rows = rows.chunks_exact(row_bytes * ROWS);
-    for (scores, bytes) in groups.iter_mut().zip(&mut group_rows) {
-        *scores = dot_group::<L, S, ROWS>(lanes, query.blocks(), row_bytes, bytes);
-    }
-    for (score, row) in singles.iter_mut().zip(group_rows.remainder().chunks_exact(row_bytes)) {
-        [*score] = dot_group::<L, S, 1>(lanes, query.blocks(), row_bytes, row);
-    }
-}
-
-#[inline(always)]
-fn norms_of<L: Lanes, S: Stored, const ROWS: usize>(lanes: L, width: usize, rows: &[u8], out: &mut [f64]) {
-    let row_bytes = width * S::SIZE_BYTES;
-    let (groups, singles) = out.as_chunks_mut::<ROWS>();
-    let mut group_rows = rows.chunks_exact(row_bytes * ROWS);
-    for (norms, bytes) in groups.iter_mut().zip(&mut group_rows) {
-        *norms = norm_group::<L, S, ROWS>(lanes, row_bytes, bytes);
-    }
-    for (norm, row) in singles.iter_mut().zip(group_rows.remainder().chunks_exact(row_bytes)) {
-        [*norm] = norm_group::<L, S, 1>(lanes, row_bytes, row);
-    }
-}
-
-/// The dot products of `ROWS` rows that lie one after the other in `bytes`.
-#[inline(always)]
-fn dot_group<L: Lanes, S: Stored, const ROWS: usize>(
-    lanes: L,
-    query: &[[f64; LANES]],
-    row_bytes: usize,
-    bytes: &[u8],
-) -> [f64; ROWS] {
-    let (blocks, tails) = split_group::<S, ROWS>(row_bytes, bytes);
-    let whole = blocks[0].len();
-    let mut sums = [lanes.zero(); ROWS];
-    for (index, factors) in query.iter().take(whole).enumerate() {
-        let factors = lanes.load(factors);
-        for row in 0..ROWS {
-            sums[row] = lanes.multiply_add(sums[row], factors, S::widen(lanes, &blocks[row][index]));
+fn dots_of<L: Lanes, S: Stored>(lanes: L, query: &WideQuery, rows: &[u8], out: &mut [f64]) {
+    let query_blocks = query.blocks();
+    for (score, row) in out.iter_mut().zip(rows.chunks_exact(query.width() * S::SIZE_BYTES)) {
+        let (blocks, tail) = S::split(row);
+        let mut sums = lanes.zero();
+        for (factors, block) in query_blocks.iter().zip(blocks) {
+            sums = lanes.multiply_add(sums, lanes.load(factors), S::widen(lanes, block));
         }
-    }
-    if let Some(factors) = query.get(whole) {
-        let factors = lanes.load(factors);
-        for row in 0..ROWS {
-            let padded = S::padded(tails[row]);
-            sums[row] = lanes.multiply_add(sums[row], factors, S::widen(lanes, &padded));
+        if let Some(factors) = query_blocks.get(blocks.len()) {
+            sums = lanes.multiply_add(sums, lanes.load(factors), S::widen(lanes, &S::padded(tail)));
         }
+        *score = reduce(lanes.to_array(sums));
     }
-    reduce_group(lanes, sums)
-}
-
-/// The sums of squares of `ROWS` rows that lie one after the other in `bytes`.
-#[inline(always)]
-fn norm_group<L: Lanes, S: Stored, const ROWS: usize>(
-    lanes: L,
-    row_bytes: usize,
-    bytes: &[u8],
-) -> [f64; ROWS] {
-    let (blocks, tails) = split_group::<S, ROWS>(row_bytes, bytes);
-    let whole = blocks[0].len();
-    let mut sums = [lanes.zero(); ROWS];
-    for index in 0..whole {
-        for row in 0..ROWS {
-            let values = S::widen(lanes, &blocks[row][index]);
-            sums[row] = lanes.multiply_add(sums[row], values, values);
-        }
-    }
-    if !tails[0].is_empty() {
-        for row in 0..ROWS {
-            let values = S::widen(lanes, &S::padded(tails[row]));
-            sums[row] = lanes.multiply_add(sums[row], values, values);
-        }
-    }
-    reduce_group(lanes, sums)
-}
-
-/// Blocks and tail of each row; all rows have the same number of blocks.
-#[inline(always)]
-fn split_group<S: Stored, const ROWS: usize>(
-    row_bytes: usize,
-    bytes: &[u8],
-) -> ([&[S::Block]; ROWS], [&[u8]; ROWS]) {
-    let mut blocks: [&[S::Block]; ROWS] = [&[]; ROWS];
-    let mut tails: [&[u8]; ROWS] = [&[]; ROWS];
-    let whole = row_bytes / (S::SIZE_BYTES * LANES);
-    for (row, bytes) in bytes.chunks_exact(row_bytes).take(ROWS).enumerate() {
-        let (row_blocks, tail) = S::split(bytes);
-        // Of this length already; said again so that the compiler drops the checks in the loops.
-        blocks[row] = &row_blocks[..whole];
-        tails[row] = tail;
-    }
-    (blocks, tails)
 }
 
 #[inline(always)]
-fn reduce_group<L: Lanes, const ROWS: usize>(lanes: L, sums: [L::Values; ROWS]) -> [f64; ROWS] {
-    let mut totals = [0.0; ROWS];
-    for row in 0..ROWS {
-        totals[row] = reduce(lanes.to_array(sums[row]));
+fn squared_norms_of<L: Lanes, S: Stored>(lanes: L, width: usize, rows: &[u8], out: &mut [f64]) {
+    for (norm, row) in out.iter_mut().zip(rows.chunks_exact(width * S::SIZE_BYTES)) {
+        let (blocks, tail) = S::split(row);
+        let mut sums = lanes.zero();
+        for block in blocks {
+            let values = S::widen(lanes, block);
+            sums = lanes.multiply_add(sums, values, values);
+        }
+        if !tail.is_empty() {
+            let values = S::widen(lanes, &S::padded(tail));
+            sums = lanes.multiply_add(sums, values, values);
+        }
+        *norm = reduce(lanes.to_array(sums));
     }
-    totals
 }

@@ -1,7 +1,7 @@
 //! A query, widened once for many rows.
 
-/// Partial sums of one dot product: value j goes to sum j mod 16. Sixteen fill four AVX2 registers or two of AVX-512,
-/// enough independent additions to hide their latency.
+/// Partial sums of one dot product: value j goes to sum j mod 16. Sixteen fill four AVX2 registers or two of AVX-512:
+/// enough independent additions to stay ahead of memory.
 pub(super) const LANES: usize = 16;
 
 /// A query of f32 values as f64, in blocks of sixteen; the last block is padded with zeros.

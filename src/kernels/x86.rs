@@ -21,13 +21,6 @@ use super::tile::{self, Lanes};
 use super::wide::{LANES, WideQuery};
 use crate::base::ElementType;
 
-/// Rows at once with AVX2: two rows of four sums are the eight additions in flight that two units of latency four ask
-/// for; a third row would not fit sixteen registers beside the query.
-const AVX2_ROWS: usize = 2;
-
-/// Rows at once with AVX-512: four rows of two sums, for the same eight additions in flight.
-const AVX512_ROWS: usize = 4;
-
 /// Proof that the processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx2(());
@@ -56,12 +49,12 @@ impl Avx2 {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dots_avx2(lanes: Avx2, element: ElementType, query: &WideQuery, rows: &[u8], out: &mut [f64]) {
-    tile::dots::<Avx2, AVX2_ROWS>(lanes, element, query, rows, out);
+    tile::dots(lanes, element, query, rows, out);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn squared_norms_avx2(lanes: Avx2, element: ElementType, width: usize, rows: &[u8], out: &mut [f64]) {
-    tile::squared_norms::<Avx2, AVX2_ROWS>(lanes, element, width, rows, out);
+    tile::squared_norms(lanes, element, width, rows, out);
 }
 
 /// Lanes 0-3, 4-7, 8-11 and 12-15.
@@ -212,12 +205,12 @@ impl Avx512 {
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 fn dots_avx512(lanes: Avx512, element: ElementType, query: &WideQuery, rows: &[u8], out: &mut [f64]) {
-    tile::dots::<Avx512, AVX512_ROWS>(lanes, element, query, rows, out);
+    tile::dots(lanes, element, query, rows, out);
 }
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 fn squared_norms_avx512(lanes: Avx512, element: ElementType, width: usize, rows: &[u8], out: &mut [f64]) {
-    tile::squared_norms::<Avx512, AVX512_ROWS>(lanes, element, width, rows, out);
+    tile::squared_norms(lanes, element, width, rows, out);
 }
 
 /// Lanes 0-7 and 8-15.

@@ -159,6 +159,9 @@ mod tests {
         let as_key = FieldNames { key: Some("text".into()), ..FieldNames::default() };
         let row = all(r#"{"text":"a"}"#, as_key).unwrap().remove(0);
         assert_eq!((row.key.as_deref(), row.text), (Some("a"), None));
+        let as_vector = FieldNames { vector: Some("text".into()), ..FieldNames::default() };
+        let row = all(r#"{"text":[2]}"#, as_vector).unwrap().remove(0);
+        assert_eq!((row.vector, row.text), (Some(vec![2.0]), None));
         let named = FieldNames { text: Some("body".into()), ..FieldNames::default() };
         let row = all(r#"{"text":"a","body":"b"}"#, named).unwrap().remove(0);
         assert_eq!((row.text.as_deref(), &row.metadata["text"]), (Some("b"), &json!("a")));

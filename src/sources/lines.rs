@@ -108,7 +108,7 @@ impl<R: BufRead> LineReader<R> {
             .take(room as u64 + 1)
             .read_until(b'\n', &mut self.buffer)
             .map_err(|reason| cannot_read(&self.name, reason))?;
-        if count > room || without_line_end(&self.buffer).len() > LINE_BYTES_MAX {
+        if without_line_end(&self.buffer).len() > LINE_BYTES_MAX {
             return Err(SourceError::LineTooLong { place: self.next_place() });
         }
         if count == 0 {

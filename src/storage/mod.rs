@@ -6,14 +6,14 @@
 //! | `column_file.rs` | column files: one embedding or sketch a row |
 //! | `commit.rs` | the writer: commit, publish, recover |
 //! | `checks.rs` | what every storage checks and refuses in the same words |
-| `disk.rs` | the storage on a real file system |
+//! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `garbage.rs` | removes files that nobody names or pins |
 //! | `laws.rs` | the tests that every storage passes |
 //! | `map.rs` | the only memory map |
 //! | `medium.rs` | what the engine asks of a storage, with the durability duties |
 //! | `position.rs` | reading and writing a file at a position |
-| `published.rs` | the readers' truth: manifest, CURRENT, pins |
+//! | `published.rs` | the readers' truth: manifest, CURRENT, pins |
 //! | `row_file.rs` | row files: keys, texts, metadata, key index |
 //! | `sealed.rs` | sealed files: written once, read by verified blocks |
 //! | `simulated/` | a storage in memory that crashes like a disk |

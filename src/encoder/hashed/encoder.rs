@@ -172,3 +172,26 @@ impl fmt::Debug for HashedEncoder {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::features::FeatureKind;
+    use super::*;
+
+    /// With eight values a feature is eight signs, so that in 256 features one is the opposite of the first.
+    #[test]
+    fn features_that_cancel_out_still_give_a_vector() {
+        let signs = |hash| {
+            let mut sums = [0.0; 8];
+            add_feature(&mut sums, hash, 1.0);
+            sums
+        };
+        let opposite = (1..100_000).find(|hash| signs(*hash) == signs(0).map(|sign| -sign)).unwrap();
+        let encoder = HashedEncoder::fit(8, [""].into_iter()).unwrap();
+        let features = [0, opposite].map(|hash| Feature { hash, kind: FeatureKind::Word, count: 1 });
+        let mut vector = [0.0; 8];
+        encoder.encode_features(&features, &mut [0.0; 8], &mut vector);
+        let length = 1.0 / 8.0_f64.sqrt();
+        assert_eq!(vector, signs(0).map(|sign| (sign * length) as f32));
+    }
+}
