@@ -174,20 +174,14 @@ fn cell_text(value: &Value) -> String {
 }
 
 fn write_search(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
-    let of = if answer.eligible_rows < answer.rows {
-        format!(" of {} that pass the filter", count_shown(answer.rows))
+    let rows = if answer.eligible_rows < answer.rows {
+        format!("{} of {} rows pass the filter", count_shown(answer.eligible_rows), count_shown(answer.rows))
     } else {
-        String::new()
+        format!("{} rows", count_shown(answer.rows))
     };
     let plural = if answer.segments == 1 { "" } else { "s" };
-    writeln!(
-        out,
-        "{} rows{of}, {} segment{plural}, {}, {}",
-        count_shown(answer.eligible_rows),
-        answer.segments,
-        answer.plan,
-        duration_shown(answer.elapsed)
-    )
+    let (segments, plan) = (answer.segments, answer.plan);
+    writeln!(out, "{rows}, {segments} segment{plural}, {plan}, {}", duration_shown(answer.elapsed))
 }
 
 fn write_explanation(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
@@ -354,7 +348,7 @@ mod tests {
             let table = text.lines().filter(|line| line.contains("99.50"));
             assert!(table.clone().all(|line| line.chars().count() <= usize::from(width)), "{text}");
             assert_eq!(table.count(), 3);
-            assert!(text.contains("20 rows of 30 that pass the filter, 1 segment, scan, 1.50 ms"), "{text}");
+            assert!(text.contains("20 of 30 rows pass the filter, 1 segment, scan, 1.50 ms"), "{text}");
         }
     }
 }

@@ -29,7 +29,7 @@ use super::verify::VerifyArguments;
     after_help = "\
 Example:
   ascribe create pets --encoder hashed
-  printf '{\"text\": \"a cat on a mat\"}\\n{\"text\": \"a dog in the rain\"}\\n' | ascribe ingest pets -
+  echo '{\"text\": \"a cat on a mat\"}' | ascribe ingest pets -
   ascribe query pets 'cats and mats'"
 )]
 pub(super) struct Arguments {

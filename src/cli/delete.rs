@@ -16,7 +16,7 @@ use crate::engine::DeleteSelection;
 #[command(after_help = "\
 Example:
   ascribe create pets --encoder hashed --field year:integer
-  printf '{\"id\": \"a\", \"text\": \"a cat\", \"year\": 1999}\\n' | ascribe ingest pets - --key id
+  echo '{\"text\": \"a cat\", \"year\": 1999}' | ascribe ingest pets -
   ascribe delete pets --where 'year < 2000'")]
 pub(super) struct DeleteArguments {
     #[command(flatten)]

@@ -32,7 +32,7 @@ const STANDARD_INPUT: &str = "-";
 #[command(after_help = "\
 Example:
   ascribe create pets --encoder hashed
-  printf '{\"id\": \"a\", \"text\": \"a cat\"}\\n{\"id\": \"b\", \"text\": \"a dog\"}\\n' > pets.jsonl
+  echo '{\"id\": \"a\", \"text\": \"a cat on a mat\"}' > pets.jsonl
   ascribe ingest pets pets.jsonl --key id")]
 pub(super) struct IngestArguments {
     #[command(flatten)]

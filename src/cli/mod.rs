@@ -12,7 +12,7 @@
 //! | `completions.rs` | `completions`: for the shell |
 //! | `create.rs` | `create`: a new store |
 //! | `delete.rs` | `delete`: rows by key or predicate |
-//! | `demo` | `demo`: the whole main job on real data |
+//! | `demo/` | `demo`: the whole main job on real data |
 //! | `duration.rs` | durations with units |
 //! | `failure.rs` | errors as text and exit codes |
 //! | `import.rs` | `import`: rows whose vectors are ready |

@@ -24,7 +24,7 @@ use crate::engine::{Query, QueryInput, Snapshot};
 #[command(after_help = "\
 Example:
   ascribe create pets --encoder hashed
-  printf '{\"text\": \"a cat on a mat\"}\\n{\"text\": \"a dog in the rain\"}\\n' | ascribe ingest pets -
+  echo '{\"text\": \"a cat on a mat\"}' | ascribe ingest pets -
   ascribe query pets 'cats and mats' -k 3")]
 pub(super) struct QueryArguments {
     #[command(flatten)]

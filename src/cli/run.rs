@@ -69,7 +69,11 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Demo(arguments) => arguments.run(session),
         Verb::Completions(arguments) => arguments.run(command(), session),
         Verb::Man => manual::write_manual(command(), session.out),
-        Verb::CheckCatalog => check_catalog(io::stdin().lock(), session.out),
+        Verb::CheckCatalog => {
+            // The reason goes to the parent; a panic's own message would only stand beside it.
+            std::panic::set_hook(Box::new(|_| {}));
+            check_catalog(io::stdin().lock(), session.out)
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Tour<'_, '_> {
         self.session.line(&format!(
             "Artworks of the Tate collection, 1990 to 2012, in {}\n\
              Each is a row: title, artist and medium as text; artist, technique and year as fields. Vectors\n\
-             come from the built-in encoder of words (hashed:512), which needs no model.\n",
+             come from the built-in encoder of words (hashed:512), which needs no model.",
             self.folder.path().display()
         ))?;
         self.append(documents)?;
@@ -196,7 +196,7 @@ impl Tour<'_, '_> {
             bytes_shown(statistics.embeddings.iter().map(|c| c.bytes).sum()),
         );
         self.heading("10. Sizes and times")?;
-        let mut grid = Grid::new(&[("", GridColumn::Name), ("", GridColumn::Text)]);
+        let mut grid = Grid::new(&[("", GridColumn::Text), ("", GridColumn::Text)]);
         for (what, value) in &self.measured {
             grid.row([*what, value.as_str()]);
         }
