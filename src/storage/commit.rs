@@ -237,8 +237,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes sealed files that no commit names, after work that was given up.
+    /// Removes sealed files that no commit names, after work that was given up. After a failed commit nothing is
+    /// removed: the catalog may name those files already.
     pub fn discard_uncommitted(&self) {
+        if self.poisoned {
+            return;
+        }
         let _ = collect_garbage(self.storage.as_ref(), &self.state, true);
     }
 

@@ -1,0 +1,34 @@
+//! `storage-format/` against the code: every table of those pages is read and compared with the constants and with the
+//! bytes that the code writes. Run alone: `cargo test --test format_spec`.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `body.rs` | a decoder of record bodies that knows only what the pages say |
+//! | `columns.rs` | column files: every element type, embeddings, dense and factored sketches |
+//! | `constants.rs` | constants, limits, checksums of known bytes |
+//! | `crash.rs` | a power cut after each step of a commit |
+//! | `failures.rs` | changed, cut, missing and exchanged files, and the error that each leads to |
+//! | `golden.rs` | files of format version 0, byte for byte |
+//! | `manifest.rs` | manifest, CURRENT and pins |
+//! | `pages.rs` | the tables of a page |
+//! | `projection.rs` | the generator of random projections |
+//! | `records.rs` | catalog records, their frame, tables of the catalog |
+//! | `rows.rs` | row files and encoder files |
+//! | `sample.rs` | small contents with distinctive values |
+//! | `sealed.rs` | a reader of sealed files that knows only what the pages say |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod body;
+mod columns;
+mod constants;
+mod crash;
+mod failures;
+mod golden;
+mod manifest;
+mod pages;
+mod projection;
+mod records;
+mod rows;
+mod sample;
+mod sealed;

@@ -1,0 +1,99 @@
+//! Manifest, CURRENT and pins.
+
+use std::sync::Arc;
+
+use ascribe::base::CommitSeq;
+use ascribe::format::{decode_current, decode_manifest, encode_current, encode_manifest};
+use ascribe::storage::{Storage, pin_current};
+use twox_hash::XxHash3_64;
+
+use super::body::decode;
+use super::pages::{cut, mark, page};
+use super::records::{COMMIT_LINES, SEGMENT_LINES, SOURCE_LINES, STORE_LINES};
+use super::sample;
+
+#[test]
+fn manifests_are_as_documented() {
+    let manifest = sample::manifest();
+    let bytes = encode_manifest(&manifest).unwrap();
+    let (head, body) = bytes.split_at(48);
+    let header = cut("manifest.md", "Manifest header", head);
+    assert_eq!(header.bytes("mark"), mark("ASCRMAN\\0"));
+    for (field, expected) in [
+        ("format version", 0),
+        ("least reader version", 0),
+        ("reserved", 0),
+        ("commit", 7),
+        ("body length", body.len() as u64),
+        ("body checksum", XxHash3_64::oneshot(body)),
+        ("header checksum", XxHash3_64::oneshot(&head[..40])),
+    ] {
+        assert_eq!(header.number(field), expected, "{field}");
+    }
+    let mut expected = Vec::new();
+    let mut add =
+        |path: &str, lines: &[&str]| expected.extend(lines.iter().map(|line| format!("{path}{line}")));
+    add("store.", &STORE_LINES);
+    add("segments", &[".count = 1"]);
+    add("segments[0].", &SEGMENT_LINES);
+    add(
+        "deleted",
+        &[".count = 1", "[0].segment = 49", "[0].rows = 3a300000010000000000020010000000010002002800"],
+    );
+    add("sources", &[".count = 1"]);
+    add("sources[0].", &SOURCE_LINES);
+    add("last.", &COMMIT_LINES);
+    assert_eq!(decode("Manifest", body), expected);
+    assert_eq!(decode_manifest(&bytes, CommitSeq(7)), Ok(manifest));
+}
+
+#[test]
+fn current_is_as_documented() {
+    let text = page("manifest.md");
+    let line = text.lines().find(|line| line.starts_with("MANIFEST-")).unwrap();
+    let (name, sum) = line.split_once(' ').unwrap();
+    assert_eq!(format!("{:016x}", XxHash3_64::oneshot(name.as_bytes())), sum);
+    let bytes = format!("{line}\n").into_bytes();
+    assert_eq!(encode_current(CommitSeq(7)), bytes);
+    assert_eq!(decode_current(&bytes), Ok(CommitSeq(7)));
+    for other in
+        [line.to_owned(), format!("{line}\r\n"), format!("{line}\n\n"), format!("{}\n", line.to_uppercase())]
+    {
+        assert!(decode_current(other.as_bytes()).is_err(), "{other:?}");
+    }
+}
+
+#[test]
+fn a_store_holds_the_documented_names_and_nothing_else() {
+    let (storage, _) = sample::store();
+    let encoder = format!("encoders/1.{}.enc", "ab".repeat(32));
+    let expected = [
+        "CURRENT",
+        "LOCK",
+        "MANIFEST-00000000000000000002",
+        "catalog.redb",
+        "catalog.sum",
+        encoder.as_str(),
+        "segments/1.1.col",
+        "segments/1.2.col",
+        "segments/1.rows",
+    ];
+    assert_eq!(storage.names(), expected);
+}
+
+#[test]
+fn pins_are_as_documented() {
+    let (storage, _) = sample::store();
+    let shared: Arc<dyn Storage> = Arc::new(storage.clone());
+    let (_, pin) = pin_current(&shared).unwrap();
+    assert!(pin.is_some());
+    let pins = storage.list("pins").unwrap();
+    let [name] = pins.as_slice() else { panic!("{pins:?}") };
+    let (reader, commit) = name.rsplit_once('-').unwrap();
+    let (process, number) = reader.split_once('.').unwrap();
+    assert_eq!((process.parse(), commit), (Ok(std::process::id()), "2"));
+    assert!(number.parse::<u64>().is_ok(), "{name}");
+    assert!(storage.read_file(&format!("pins/{name}")).unwrap().is_empty());
+    drop(pin);
+    assert!(storage.list("pins").unwrap().is_empty());
+}

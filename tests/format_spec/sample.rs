@@ -1,0 +1,236 @@
+//! Small contents with distinctive values.
+
+use std::sync::Arc;
+
+use ascribe::base::{
+    ColumnId, CommitSeq, ElementType, FieldDeclaration, FieldType, FieldValue, Fingerprint, RowId, RowSet,
+    SegmentId,
+};
+use ascribe::format::{
+    ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, Encoding, FileRecord,
+    Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule, SourceRecord, StoreRecord,
+    encode_metadata, metadata_batch, sketch_width,
+};
+use ascribe::storage::{
+    ColumnFileWriter, RowFileContent, SimulatedStorage, Storage, Writer, write_encoder_file, write_row_file,
+};
+
+pub(crate) fn fields() -> Vec<FieldDeclaration> {
+    FieldType::ALL.into_iter().map(|kind| FieldDeclaration { name: format!("f-{kind}"), kind }).collect()
+}
+
+pub(crate) fn values() -> Vec<Vec<Option<FieldValue>>> {
+    vec![
+        vec![Some(FieldValue::Text("né".into())), None, Some(FieldValue::Text(String::new()))],
+        vec![Some(FieldValue::Integer(-3)), None, Some(FieldValue::Integer(i64::MAX))],
+        vec![None, Some(FieldValue::Float(0.5)), Some(FieldValue::Float(-1e300))],
+        vec![Some(FieldValue::Boolean(true)), Some(FieldValue::Boolean(false)), None],
+        vec![Some(FieldValue::Timestamp(1_000_001)), None, Some(FieldValue::Timestamp(-5))],
+    ]
+}
+
+pub(crate) fn row_content() -> RowFileContent {
+    let texts = |list: [&str; 3]| list.map(str::to_owned).to_vec();
+    let batch = metadata_batch(&fields(), &values()).unwrap();
+    RowFileContent {
+        keys: texts(["alpha", "β-2", "key three"]),
+        texts: texts(["the cat sat", "", "naïve"]),
+        extras: texts(["{\"lang\":\"en\"}", "", "{\"n\":[1,2]}"]),
+        metadata: Some(encode_metadata(&batch).unwrap()),
+    }
+}
+
+pub(crate) fn modules() -> Vec<SketchModule> {
+    let factored = SketchModule {
+        name: "layers.0.linear".into(),
+        encoding: ModuleEncoding::Factored,
+        rank: 2,
+        out: 3,
+        input: 5,
+    };
+    let dense =
+        SketchModule { name: "größe".into(), encoding: ModuleEncoding::Dense, rank: 0, out: 2, input: 4 };
+    vec![factored, dense]
+}
+
+/// Distinctive values that every element type holds exactly or nearly.
+pub(crate) fn plain_values(count: usize) -> Vec<f32> {
+    (0..count).map(|at| ((at * 37 % 101) as f32 - 50.0) / 32.0).collect()
+}
+
+pub(crate) fn column_header(
+    element: ElementType,
+    encoding: Encoding,
+    row_count: u32,
+    width: u32,
+) -> ColumnHeader {
+    let column = if encoding == Encoding::Sketch { ColumnId(2) } else { ColumnId(1) };
+    let member = if encoding == Encoding::Sketch { 6 } else { 0 };
+    ColumnHeader { segment: SegmentId(1), row_count, column, element, encoding, width, member }
+}
+
+/// Stored bytes of values and scales, by the engine's own conversion.
+pub(crate) fn stored(element: ElementType, width: usize, values: &[f32]) -> (Vec<u8>, Vec<u8>) {
+    let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+    if element == ElementType::I8 {
+        for row in values.chunks(width) {
+            scales.extend_from_slice(&ascribe::kernels::encode_int8(row, &mut bytes).unwrap().to_le_bytes());
+        }
+    } else {
+        ascribe::kernels::encode(element, values, &mut bytes).unwrap();
+    }
+    (bytes, scales)
+}
+
+pub(crate) fn write_column(
+    storage: &dyn Storage,
+    header: &ColumnHeader,
+    modules: &[SketchModule],
+    values: &[f32],
+) -> FileRecord {
+    let mut writer = ColumnFileWriter::create(storage, header.clone(), modules).unwrap();
+    let width = header.width as usize;
+    // In uneven pieces, as batches come.
+    for piece in values.chunks(7 * width) {
+        let (bytes, scales) = stored(header.element, width, piece);
+        writer.append(&bytes, &scales).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+pub(crate) fn store_record(commit: u64) -> StoreRecord {
+    let fingerprint = Some(Fingerprint([0xab; 32]));
+    let state = Some(FileRecord { length: 0x0102_0304, root: 0x1112_1314_1516_1718 });
+    let encoder = EncoderRecord { specification: "hashed:16".into(), fingerprint, state };
+    let embedding = ColumnRecord {
+        id: ColumnId(1),
+        name: "embedding".into(),
+        element: ElementType::I8,
+        width: 16,
+        kind: ColumnKind::Embedding(encoder),
+    };
+    let pending = EncoderRecord { specification: "vectors:3".into(), fingerprint: None, state: None };
+    let vectors = ColumnRecord {
+        id: ColumnId(4),
+        name: "given".into(),
+        element: ElementType::F32,
+        width: 3,
+        kind: ColumnKind::Embedding(pending),
+    };
+    let sketch = ColumnRecord {
+        id: ColumnId(2),
+        name: "sketch".into(),
+        element: ElementType::F16,
+        width: sketch_width(&modules()).unwrap(),
+        kind: ColumnKind::Sketch { schema: "{\"modules\":[]}".into(), fingerprint: Fingerprint([0xcd; 32]) },
+    };
+    StoreRecord {
+        store: [0x5a; 16],
+        commit: CommitSeq(commit),
+        next_segment: SegmentId(0x21),
+        next_column: ColumnId(0x22),
+        next_counter: 0x23,
+        fields: fields(),
+        columns: vec![embedding, sketch, vectors],
+    }
+}
+
+pub(crate) fn segment_record() -> SegmentRecord {
+    let column =
+        |id, length, root| SegmentColumnRecord { column: ColumnId(id), file: FileRecord { length, root } };
+    SegmentRecord {
+        id: SegmentId(0x31),
+        row_count: 0x32,
+        rows: FileRecord { length: 0x33, root: 0x34 },
+        columns: vec![column(0x35, 0x36, 0x37), column(0x38, 0x39, 0x3a)],
+    }
+}
+
+pub(crate) fn deleted_record() -> DeletedRecord {
+    let rows: RowSet = [1, 2, 40].into_iter().map(RowId).collect();
+    DeletedRecord { segment: SegmentId(0x31), rows: rows.to_bytes() }
+}
+
+pub(crate) fn source_record() -> SourceRecord {
+    SourceRecord {
+        path: "/data/rows.jsonl".into(),
+        consumed_bytes: 0x41,
+        prefix: Fingerprint([0xef; 32]),
+        consumed_records: 0x42,
+    }
+}
+
+pub(crate) fn commit_record(commit: u64) -> CommitRecord {
+    CommitRecord {
+        commit: CommitSeq(commit),
+        unix_ms: 0x51,
+        operation: "ingest".into(),
+        rows_added: 0x52,
+        rows_deleted: 0x53,
+    }
+}
+
+pub(crate) fn manifest() -> Manifest {
+    Manifest {
+        store: store_record(7),
+        segments: vec![segment_record()],
+        deleted: vec![deleted_record()],
+        sources: vec![source_record()],
+        last: commit_record(7),
+    }
+}
+
+/// The first state of a store with the columns of [`store_record`] and nothing in it.
+pub(crate) fn first_state() -> Manifest {
+    let store = StoreRecord { next_segment: SegmentId(1), ..store_record(1) };
+    let last =
+        CommitRecord { operation: "create".into(), rows_added: 0, rows_deleted: 0, ..commit_record(1) };
+    Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last }
+}
+
+pub(crate) const ENCODER_STATE: &[u8] = b"state of an encoder";
+
+/// Writes and syncs the files of segment 1, and gives the state after `before` that names them.
+pub(crate) fn write_segment(storage: &dyn Storage, before: &Manifest) -> Manifest {
+    let rows = write_row_file(storage, SegmentId(1), &row_content()).unwrap();
+    let embedding = column_header(ElementType::I8, Encoding::Embedding, 3, 16);
+    let embedding = write_column(storage, &embedding, &[], &plain_values(48));
+    let width = sketch_width(&modules()).unwrap();
+    let sketch = column_header(ElementType::F16, Encoding::Sketch, 3, width);
+    let sketch = write_column(storage, &sketch, &modules(), &plain_values(3 * width as usize));
+    let fingerprint = Fingerprint([0xab; 32]);
+    let state = write_encoder_file(storage, ColumnId(1), &fingerprint, ENCODER_STATE).unwrap();
+    let columns = vec![
+        SegmentColumnRecord { column: ColumnId(1), file: embedding },
+        SegmentColumnRecord { column: ColumnId(2), file: sketch },
+    ];
+    let mut next = before.clone();
+    let commit = before.store.commit.0 + 1;
+    next.store.commit = CommitSeq(commit);
+    next.store.next_segment = SegmentId(2);
+    if let ColumnKind::Embedding(encoder) = &mut next.store.columns[0].kind {
+        encoder.state = Some(state);
+    }
+    next.segments.push(SegmentRecord { id: SegmentId(1), row_count: 3, rows, columns });
+    next.deleted.push(DeletedRecord {
+        segment: SegmentId(1),
+        rows: [RowId(1)].into_iter().collect::<RowSet>().to_bytes(),
+    });
+    next.sources.push(source_record());
+    next.last = commit_record(commit);
+    next
+}
+
+/// A store with one segment, closed cleanly after its second commit.
+pub(crate) fn store() -> (SimulatedStorage, Manifest) {
+    let storage = SimulatedStorage::new();
+    let mut first = first_state();
+    // Its encoder file comes with the segment.
+    if let ColumnKind::Embedding(encoder) = &mut first.store.columns[0].kind {
+        encoder.state = None;
+    }
+    let mut writer = Writer::create(Arc::new(storage.clone()), first.clone()).unwrap();
+    let next = write_segment(&storage, &first);
+    writer.commit(next.clone()).unwrap();
+    (storage, next)
+}
