@@ -1,3 +1,7 @@
 //! The `ascribe` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ascribe::cli::run(std::env::args_os())
+}

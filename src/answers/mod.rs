@@ -1,4 +1,37 @@
-//! Floor 7: what every face shows.
+//! Floor 7: what every face shows. The command line, the shell and the server give the same answers in the same words.
+//!
+//! A result is first a JSON value with a stable order of names ([`answer_value`], the `*_report` functions) and then,
+//! where people or scripts read it, written in one of the formats of [`OutputFormat`].
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `answer.rs` | the answer to a query as JSON |
+//! | `answer_text.rs` | answers written as tables, JSON, JSONL and CSV |
+//! | `comma_separated.rs` | records of CSV |
+//! | `escape.rs` | text that cannot steer a terminal |
+//! | `grid.rs` | tables that fit the page |
+//! | `number.rs` | numbers for people |
+//! | `output.rs` | formats, and the page that tables are written on |
+//! | `report.rs` | what other operations did and found, as JSON |
+//! | `report_text.rs` | reports written as tables, JSON, JSONL and CSV |
+
+mod answer;
+mod answer_text;
+mod comma_separated;
+mod escape;
+mod grid;
+mod number;
+mod output;
+mod report;
+mod report_text;
+
+pub use answer::{AnswerDetail, answer_value, question_value};
+pub use answer_text::AnswerWriter;
+pub use escape::escaped;
+pub use grid::{Grid, GridColumn};
+pub use number::{bytes_shown, count_shown, duration_shown, score_shown};
+pub use output::{OutputFormat, Page};
+pub use report::{
+    Report, delete_report, import_report, ingest_report, schema_report, statistics_report, verify_report,
+};
+pub use report_text::write_report;

@@ -122,3 +122,10 @@ pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;
 /// Rows that an import puts into one segment. Keys and texts of a segment are gathered in memory; few large segments
 /// answer faster than many small ones.
 pub const IMPORT_SEGMENT_ROWS_MAX: usize = 1_000_000;
+
+/// Threads that may be asked for. More than any machine this runs on; each costs a stack.
+pub const THREADS_MAX: u16 = 1024;
+
+/// Bytes of a catalog that a child process is given to check: the records of the largest manifest, their copies of the
+/// commit before (pages are copied when they change), and as much again for pages that are partly filled.
+pub const CATALOG_BYTES_MAX: u64 = 4 * MANIFEST_BYTES_MAX;

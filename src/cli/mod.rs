@@ -1,4 +1,58 @@
-//! Floor 9: the command line.
+//! Floor 9: the command line. What was typed becomes checked arguments, one file for each verb, and errors become text
+//! and exit codes here only.
+//!
+//! Exit codes: 0 done, 1 the operation failed, 2 wrong usage, 3 it ran and found what it looks for, 130 interrupted.
+//! Answers go to standard output, messages and progress to standard error.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `alter.rs` | `alter`: change the schema |
+//! | `arguments.rs` | the verbs |
+//! | `catalog_check.rs` | checking a catalog in a child process that may die; `check-catalog` |
+//! | `completions.rs` | `completions`: for the shell |
+//! | `create.rs` | `create`: a new store |
+//! | `delete.rs` | `delete`: rows by key or predicate |
+//! | `demo/` | `demo`: the whole main job on real data |
+//! | `duration.rs` | durations with units |
+//! | `failure.rs` | errors as text and exit codes |
+//! | `import.rs` | `import`: rows whose vectors are ready |
+//! | `ingest.rs` | `ingest`: documents in, resumable |
+//! | `interrupt.rs` | Ctrl-C |
+//! | `manual.rs` | `man`: the manual page |
+//! | `progress.rs` | progress bars |
+//! | `query.rs` | `query`: the most influential rows |
+//! | `repair.rs` | `repair`: a new catalog from the manifest |
+//! | `run.rs` | from the typed line to the exit code |
+//! | `schema.rs` | columns and fields as they are typed |
+//! | `session.rs` | what every verb gets: output, page, progress, cancellation |
+//! | `stats.rs` | `stats`: what a store holds |
+//! | `store.rs` | arguments that every verb on a store has, and opening it |
+//! | `vector_file.rs` | files of ready vectors |
+//! | `verify.rs` | `verify`: check every file |
+
+mod alter;
+mod arguments;
+mod catalog_check;
+mod completions;
+mod create;
+mod delete;
+mod demo;
+mod duration;
+mod failure;
+mod import;
+mod ingest;
+mod interrupt;
+mod manual;
+mod progress;
+mod query;
+mod repair;
+mod run;
+mod schema;
+mod session;
+mod stats;
+mod store;
+mod vector_file;
+mod verify;
+
+pub use catalog_check::CheckInChild;
+pub use run::{command, run};

@@ -1,0 +1,157 @@
+//! What other operations did and found, as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::answer::milliseconds;
+use crate::base::{CommitSeq, FieldDeclaration, FieldValue};
+use crate::engine::{ColumnStatistics, DeleteReport, ImportReport, IngestReport, Statistics, VerifyReport};
+
+/// The result of an operation: named values in a stable order.
+///
+/// A value whose name begins with `bytes` counts bytes, one that ends in `_ms` is in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    values: Map<String, Value>,
+}
+
+impl Report {
+    /// A report without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value.
+    ///
+    /// ```
+    /// use ascribe::answers::Report;
+    /// let report = Report::new().with("rows", 3).with("commit", 7);
+    /// assert_eq!(report.to_value().to_string(), r#"{"rows":3,"commit":7}"#);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.values.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The report as one JSON object.
+    pub fn to_value(&self) -> Value {
+        Value::from(self.values.clone())
+    }
+
+    /// Names and values in their order.
+    pub(super) fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+}
+
+fn commit_value(commit: Option<CommitSeq>) -> Value {
+    commit.map_or(Value::Null, |commit| Value::from(commit.0))
+}
+
+fn fields_value(fields: &[FieldDeclaration]) -> Value {
+    fields.iter().map(|field| json!({"name": field.name, "type": field.kind.name()})).collect()
+}
+
+fn column_value(column: &ColumnStatistics) -> Value {
+    json!({
+        "name": column.name,
+        "encoder": column.encoder,
+        "element": column.element.name(),
+        "width": column.width,
+        "rows": column.rows,
+        "bytes": column.bytes,
+        "fingerprint": column.fingerprint.map(|fingerprint| fingerprint.to_string()),
+    })
+}
+
+/// What `stats` shows. `embedding` and `sketch` list the columns; `curvature` and `index` are null as long as the
+/// store has none.
+pub fn statistics_report(statistics: &Statistics) -> Report {
+    let microseconds = i64::try_from(statistics.commit_unix_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+    Report::new()
+        .with("rows", statistics.rows)
+        .with("deleted_rows", statistics.deleted_rows)
+        .with("segments", statistics.segments)
+        .with("bytes_on_disk", statistics.bytes_on_disk)
+        .with("bytes_mapped", statistics.bytes_mapped)
+        .with("bytes_heap", statistics.bytes_heap)
+        .with("commit", statistics.commit.0)
+        .with("commit_operation", statistics.commit_operation.as_str())
+        .with("commit_time", FieldValue::Timestamp(microseconds).to_json())
+        .with("format_version", statistics.format_version)
+        .with("fields", fields_value(&statistics.fields))
+        .with("embedding", statistics.embeddings.iter().map(column_value).collect::<Value>())
+        .with("sketch", statistics.sketches.iter().map(column_value).collect::<Value>())
+        .with("curvature", Value::Null)
+        .with("index", Value::Null)
+}
+
+/// What `verify` did and found; `ok` says whether all is well.
+pub fn verify_report(report: &VerifyReport) -> Report {
+    let problems = report.problems.iter();
+    Report::new()
+        .with("ok", report.problems.is_empty())
+        .with("commit", commit_value(report.commit))
+        .with("files", report.files)
+        .with("bytes", report.bytes)
+        .with("rows", report.rows)
+        .with("catalog_checked", report.catalog)
+        .with(
+            "problems",
+            problems
+                .map(|problem| json!({"place": problem.place, "message": problem.message}))
+                .collect::<Value>(),
+        )
+}
+
+/// What an ingest did. `rows` is the number of live rows of the store afterwards.
+pub fn ingest_report(report: &IngestReport, rows: u64, elapsed: Duration) -> Report {
+    Report::new()
+        .with("rows_read", report.rows_read)
+        .with("rows_added", report.rows_added)
+        .with("rows_skipped", report.rows_skipped)
+        .with("rows_replaced", report.rows_replaced)
+        .with("commits", report.commits)
+        .with("commit", commit_value(report.commit))
+        .with("rows", rows)
+        .with("elapsed_ms", milliseconds(elapsed))
+}
+
+/// What an import did. `filled` says that the rows were there before and a column of theirs was filled.
+pub fn import_report(report: &ImportReport, rows: u64, elapsed: Duration) -> Report {
+    Report::new()
+        .with("rows_imported", report.rows)
+        .with("rows_skipped", report.rows_skipped)
+        .with("filled", report.filled)
+        .with("commit", commit_value(report.commit))
+        .with("rows", rows)
+        .with("elapsed_ms", milliseconds(elapsed))
+}
+
+/// What a delete did. `rows` is the number of live rows of the store afterwards.
+pub fn delete_report(report: &DeleteReport, rows: u64) -> Report {
+    Report::new()
+        .with("rows_deleted", report.rows)
+        .with("commit", commit_value(report.commit))
+        .with("rows", rows)
+}
+
+/// What a store looks like after its schema was made or changed.
+pub fn schema_report(statistics: &Statistics) -> Report {
+    let columns = statistics.embeddings.iter().chain(&statistics.sketches);
+    let column = |column: &ColumnStatistics| {
+        json!({
+            "name": column.name,
+            "encoder": column.encoder,
+            "element": column.element.name(),
+            "width": column.width,
+        })
+    };
+    Report::new()
+        .with("commit", statistics.commit.0)
+        .with("rows", statistics.rows)
+        .with("fields", fields_value(&statistics.fields))
+        .with("columns", columns.map(column).collect::<Value>())
+}

@@ -1,0 +1,54 @@
+//! `man`: the manual page.
+
+use std::io::Write;
+
+use clap::Command;
+use clap_mangen::Man;
+
+use super::failure::Failure;
+
+/// Writes the manual page of `command` in roff: the program, then each verb with its arguments and example.
+pub(super) fn write_manual(mut command: Command, out: &mut dyn Write) -> Result<(), Failure> {
+    // Gives every verb its full name and usage.
+    command.build();
+    let mut page = Vec::new();
+    Man::new(command.clone()).render(&mut page)?;
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        let mut section = Vec::new();
+        let man = Man::new(verb.clone());
+        man.render_synopsis_section(&mut section)?;
+        man.render_description_section(&mut section)?;
+        man.render_options_section(&mut section)?;
+        man.render_extra_section(&mut section)?;
+        let title = format!(".SH \"ASCRIBE {}\"\n", verb.get_name().to_uppercase());
+        page.extend_from_slice(title.as_bytes());
+        // Sections of a verb's own page become parts of its section here.
+        page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
+    }
+    out.write_all(&page).map_err(Failure::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_has_a_section_with_its_arguments() {
+        let command = Command::new("ascribe").version("1").subcommand(
+            Command::new("query")
+                .about("Ask")
+                .after_help("Example:\n  ascribe query")
+                .arg(clap::Arg::new("side").long("side").help("Which end")),
+        );
+        let mut page = Vec::new();
+        write_manual(command, &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains(".TH ascribe"), "{page}");
+        let verb = &page[page.find(".SH \"ASCRIBE QUERY\"").unwrap()..];
+        assert!(
+            verb.contains("side") && verb.contains(".SS SYNOPSIS") && verb.contains("Which end"),
+            "{verb}"
+        );
+        assert!(!verb[5..].contains("\n.SH "), "{verb}");
+    }
+}

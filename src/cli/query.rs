@@ -1,0 +1,158 @@
+//! `query`: the most influential rows.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::session::Session;
+use super::store::{OutputArguments, StoreArguments};
+use super::vector_file::{VectorFile, matrix_of};
+use crate::answers::{AnswerDetail, AnswerWriter, question_value};
+use crate::attribution::{ScoreKind, Side};
+use crate::base::limits::ANSWER_ROWS_MAX;
+use crate::engine::{Query, QueryInput, Snapshot};
+
+/// Ask which rows have the most influence on a text, a row or a vector
+///
+/// Proponents have a positive score: more weight on them helps the query. Opponents have a negative one: more weight
+/// on them hurts it. z says how many standard deviations a score lies from the mean over all rows, percentile how
+/// many per cent of the rows score lower.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  ascribe create pets --encoder hashed
+  echo '{\"text\": \"a cat on a mat\"}' | ascribe ingest pets -
+  ascribe query pets 'cats and mats' -k 3")]
+pub(super) struct QueryArguments {
+    #[command(flatten)]
+    store: StoreArguments,
+    #[command(flatten)]
+    question: Question,
+    /// Rows at each end
+    #[arg(short, value_name = "N", default_value_t = 10, value_parser = parse_count)]
+    k: usize,
+    /// Which ends to show
+    #[arg(long, value_name = "SIDE", default_value = "both", value_parser = sides())]
+    side: Side,
+    /// Only rows for which this SQL condition over declared fields is true
+    #[arg(long = "where", value_name = "EXPR")]
+    filter: Option<String>,
+    /// How scores are normalised: dot, cosine (by both norms) or relatif (by the row's norm)
+    #[arg(long, value_name = "KIND", default_value = "dot", value_parser = kinds())]
+    kind: ScoreKind,
+    /// Column to ask [default: the first]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Look at every row, never use an index
+    #[arg(long)]
+    exact: bool,
+    /// Show how the answer came about
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Question {
+    /// Text to ask about
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// Row of the store to ask about, by its key
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    key: Option<String>,
+    /// Vectors to ask about: .npy or .safetensors of shape [DIM] or [N, DIM]; several rows give several answers
+    #[arg(long, value_name = "FILE")]
+    vector: Option<PathBuf>,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=ANSWER_ROWS_MAX).contains(count));
+    count.ok_or_else(|| format!("use a number from 1 to {ANSWER_ROWS_MAX}"))
+}
+
+fn sides() -> impl TypedValueParser<Value = Side> {
+    PossibleValuesParser::new(Side::ALL.map(Side::name))
+        .map(|name| Side::from_name(&name).unwrap_or_default())
+}
+
+fn kinds() -> impl TypedValueParser<Value = ScoreKind> {
+    PossibleValuesParser::new(ScoreKind::ALL.map(ScoreKind::name))
+        .map(|name| ScoreKind::from_name(&name).unwrap_or_default())
+}
+
+impl QueryArguments {
+    pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
+        let reader = self.store.read()?;
+        let snapshot = reader.snapshot();
+        let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
+        let writer = AnswerWriter::new(self.output.format, session.page, detail);
+        if let Some(path) = &self.question.vector {
+            return self.run_vectors(path, &snapshot, writer, session);
+        }
+        let input = match (&self.question.text, &self.question.key) {
+            (Some(text), _) => QueryInput::Text(text.clone()),
+            (None, key) => QueryInput::Key(key.clone().unwrap_or_default()),
+        };
+        let question = question_value(&input);
+        self.ask(input, &question, &snapshot, writer, session).map(|_| ())
+    }
+
+    fn run_vectors(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot,
+        mut writer: AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let bytes = VectorFile::open(path, self.store.no_mmap)?;
+        let matrix = matrix_of(path, &bytes)?;
+        let file = path.display().to_string();
+        if matrix.rows() > 1 {
+            writer = writer.of_several();
+        }
+        let mut values = Vec::new();
+        for row in 0..matrix.rows() {
+            matrix.read_rows(row, 1, &mut values)?;
+            // Row 0 of one is not worth saying.
+            let question = if matrix.rows() > 1 {
+                json!({"kind": "vector", "value": file, "row": row + 1})
+            } else {
+                json!({"kind": "vector", "value": file})
+            };
+            let input = QueryInput::Vector(values.clone());
+            writer =
+                self.ask(input, &question, snapshot, writer, session).map_err(|failure| match failure {
+                    Failure::Failed(text) => Failure::Failed(format!("{file}, row {}: {text}", row + 1)),
+                    other => other,
+                })?;
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &self,
+        input: QueryInput,
+        question: &Value,
+        snapshot: &Snapshot,
+        mut writer: AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<AnswerWriter, Failure> {
+        let query = Query {
+            k: self.k,
+            side: self.side,
+            filter: self.filter.clone(),
+            kind: self.kind,
+            column: self.column.clone(),
+            exact: self.exact,
+            ..Query::new(input)
+        };
+        let answer = snapshot.query(&query, &session.cancel)?;
+        writer.write(session.out, question, &answer).map_err(Failure::Output)?;
+        Ok(writer)
+    }
+}

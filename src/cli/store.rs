@@ -1,0 +1,83 @@
+//! Arguments that every verb on a store has, and opening it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, value_parser};
+
+use super::catalog_check::CheckInChild;
+use super::failure::Failure;
+use crate::answers::OutputFormat;
+use crate::base::limits::THREADS_MAX;
+use crate::engine::{OpenOptions, Reader, Store};
+use crate::storage::{DiskOptions, DiskStorage, Storage};
+
+/// The store, and how it is opened.
+#[derive(Args, Debug)]
+pub(super) struct StoreArguments {
+    /// Folder of the store
+    #[arg(value_name = "STORE")]
+    pub(super) path: PathBuf,
+    /// Read files instead of mapping them into memory (for network file systems)
+    #[arg(long)]
+    pub(super) no_mmap: bool,
+    /// Threads to use [default: as many as there are cores]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=i64::from(THREADS_MAX)))]
+    pub(super) threads: Option<u16>,
+}
+
+impl StoreArguments {
+    /// The storage of the store; touches nothing.
+    pub(super) fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(DiskStorage::new(self.path.clone(), DiskOptions { memory_map: !self.no_mmap }))
+    }
+
+    /// How the store is opened.
+    pub(super) fn open_options(&self) -> OpenOptions {
+        OpenOptions {
+            threads: self.threads.and_then(|threads| NonZeroUsize::new(usize::from(threads))),
+            catalog_check: Arc::new(CheckInChild),
+            ..OpenOptions::default()
+        }
+    }
+
+    /// The store, open for writing.
+    pub(super) fn open(&self) -> Result<Store, Failure> {
+        self.check()?;
+        Ok(Store::open(self.storage(), self.open_options())?)
+    }
+
+    /// The store, open for reading beside its writer.
+    pub(super) fn read(&self) -> Result<Reader, Failure> {
+        self.check()?;
+        Ok(Reader::open(self.storage(), self.open_options())?)
+    }
+
+    /// Refuses a path that leads to no folder, before anything tries to lock a file in it.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
+        let what = if self.path.exists() { "it is no folder" } else { "there is no such folder" };
+        Err(Failure::Failed(format!(
+            "cannot open store {}: {what}; make a store with \"ascribe create\"",
+            self.path.display()
+        )))
+    }
+}
+
+/// How results are written.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct OutputArguments {
+    /// How the result is written: a table for people, or json, jsonl (one object a row) or csv for programs
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
+    pub(super) format: OutputFormat,
+}
+
+fn formats() -> impl TypedValueParser<Value = OutputFormat> {
+    // Only names of the list reach the second step.
+    PossibleValuesParser::new(OutputFormat::ALL.map(OutputFormat::name))
+        .map(|name| OutputFormat::from_name(&name).unwrap_or_default())
+}
