@@ -13,7 +13,7 @@
 //! | 0 | [`base`] | numbers, limits, checked bytes, checksums, random streams, row sets, progress and cancellation |
 //! | 1 | [`kernels`] | dot products: a scalar specification, AVX2 and AVX-512, all bit for bit the same |
 //! | 1 | [`filter`] | SQL conditions over declared metadata fields, evaluated to row sets |
-//! | 2 | [`format`] | bytes to structs and back; the twin of the pages in `storage-format/` |
+//! | 2 | [`mod@format`] | bytes to structs and back; the twin of the pages in `storage-format/` |
 //! | 2 | [`sources`] | readers of JSON Lines, CSV, text, npy and safetensors |
 //! | 3 | [`storage`] | files with explicit durability, on a disk or simulated; catalog, commit, manifest, pins |
 //! | 3 | [`index`] | which rows are looked at: today all of them, by an exact blocked scan |
