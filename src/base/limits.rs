@@ -82,11 +82,15 @@ pub const HASHED_BUCKETS: u32 = 1 << 20;
 /// features of this many take 20 MiB.
 pub const HASHED_TEXT_CHARACTERS_MAX: usize = 256 * 1024;
 
-/// Bytes of a manifest. It is read whole; the limit keeps a damaged length from asking for more.
-pub const MANIFEST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Bytes of one catalog value or of the body of a manifest: the state of some hundred thousand segments, or the
+/// deletes of a billion rows.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes of one catalog value, the bound of its decoder.
-pub const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes that decoding one may claim: values are wider in memory than in the file, by less than this factor of four.
+pub const RECORD_DECODED_BYTES_MAX: usize = 4 * RECORD_BYTES_MAX;
+
+/// Bytes of a manifest. It is read whole; the limit keeps a damaged length from asking for more.
+pub const MANIFEST_BYTES_MAX: u64 = RECORD_BYTES_MAX as u64 + 4096;
 
 /// Bytes that redb may cache. The catalog is small and read once at open; redb's own default is 1 GiB.
 pub const CATALOG_CACHE_BYTES: usize = 8 * 1024 * 1024;

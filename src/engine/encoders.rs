@@ -8,7 +8,7 @@ use super::context::Context;
 use super::options::ColumnEncoder;
 use crate::encoder::{EncodeError, Encoder, EncoderSpecification, HashedEncoder, VectorsEncoder};
 use crate::format::{ColumnKind, ColumnRecord, EncoderRecord};
-use crate::storage::{FileError, read_encoder_file};
+use crate::storage::{FileError, SealedFile, open_encoder_file, read_encoder_state};
 
 /// An encoder that a column cannot use.
 #[derive(Debug, Error)]
@@ -87,10 +87,18 @@ pub(super) fn takes_vectors(record: &EncoderRecord) -> bool {
     matches!(EncoderSpecification::parse(&record.specification), Ok(EncoderSpecification::Vectors { .. }))
 }
 
-/// Opens the encoder of a column whose fingerprint is fixed.
-pub(super) fn open_encoder(
+/// The state file of a column's encoder, if it has one.
+pub(super) fn open_state(context: &Context, column: &ColumnRecord) -> Result<Option<SealedFile>, FileError> {
+    let ColumnKind::Embedding(record) = &column.kind else { return Ok(None) };
+    let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else { return Ok(None) };
+    open_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state).map(Some)
+}
+
+/// Makes the encoder of a column whose fingerprint is fixed, from its state file if it has one.
+pub(super) fn make_encoder(
     context: &Context,
     column: &ColumnRecord,
+    state: Option<&SealedFile>,
 ) -> Result<Arc<dyn Encoder>, EncoderError> {
     let unreadable = |reason: String| EncoderError::State { column: column.name.clone(), reason };
     let ColumnKind::Embedding(record) = &column.kind else {
@@ -104,11 +112,11 @@ pub(super) fn open_encoder(
     let encoder: Arc<dyn Encoder> = match EncoderSpecification::parse(&record.specification) {
         Ok(EncoderSpecification::Vectors { width }) => Arc::new(VectorsEncoder::new(width)),
         Ok(EncoderSpecification::Hashed { .. }) => {
-            let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else {
+            let Some(state) = state else {
                 return Err(EncodeError::NotFitted { encoder: record.specification.clone() }.into());
             };
-            let bytes = read_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state)?;
-            Arc::new(HashedEncoder::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?)
+            let bytes = read_encoder_state(state)?;
+            Arc::new(HashedEncoder::from_bytes(bytes).map_err(|error| unreadable(error.to_string()))?)
         }
         Err(_) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
     };
@@ -117,6 +125,14 @@ pub(super) fn open_encoder(
         return Err(EncoderError::Mismatch { column: column.name.clone(), expected, found });
     }
     Ok(encoder)
+}
+
+/// Opens state file and encoder of a column at once: for work on columns that no snapshot has yet.
+pub(super) fn open_encoder(
+    context: &Context,
+    column: &ColumnRecord,
+) -> Result<Arc<dyn Encoder>, EncoderError> {
+    make_encoder(context, column, open_state(context, column)?.as_ref())
 }
 
 /// Checks every encoder that the program gave against the columns it gave them for.

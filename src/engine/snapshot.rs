@@ -5,13 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use super::answer::Row;
 use super::context::Context;
-use super::encoders::{EncoderError, open_encoder};
-use super::query::QueryError;
+use super::encoders::{EncoderError, make_encoder, open_encoder, open_state};
 use super::segment::{Segment, SegmentView};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::encoder::Encoder;
-use crate::format::{ColumnKind, ColumnRecord, Manifest, segment_deletes};
-use crate::storage::{FileError, Pin};
+use crate::format::{ColumnKind, ColumnRecord, Encoding, Manifest, segment_deletes};
+use crate::storage::{FileError, Pin, SealedFile};
 
 /// One committed state of a store: cheap to clone, safe to share between threads, unchanged by later commits.
 #[derive(Clone, Debug)]
@@ -24,10 +23,16 @@ pub(super) struct SnapshotInner {
     pub(super) context: Arc<Context>,
     pub(super) state: Arc<Manifest>,
     pub(super) segments: Vec<SegmentView>,
-    /// Encoders by column, opened at the first text.
-    encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>>,
+    encoders: BTreeMap<ColumnId, EncoderSlot>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
     _pin: Option<Pin>,
+}
+
+/// The encoder of a column: its state file is open as long as the snapshot lives, the encoder is made at the first text.
+#[derive(Clone, Debug, Default)]
+struct EncoderSlot {
+    state: Option<Arc<SealedFile>>,
+    encoder: OnceLock<Arc<dyn Encoder>>,
 }
 
 impl Snapshot {
@@ -51,15 +56,20 @@ impl Snapshot {
             };
             let deleted = segment_deletes(&state, record)
                 .map_err(|error| segment.rows.file().content_error(format!("its deleted rows: {error}")))?;
+            check_columns(&segment, &state.store.columns)?;
             segments.push(SegmentView::new(segment, deleted));
         }
-        let mut encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>> = BTreeMap::new();
+        let mut encoders = BTreeMap::new();
         for column in &state.store.columns {
-            let slot = OnceLock::new();
             // A column's encoder changes only once, when it is fitted to the first rows.
-            if let Some(open) = previous.and_then(|snapshot| snapshot.inner.encoders.get(&column.id)?.get()) {
-                let _ = slot.set(Arc::clone(open));
-            }
+            let open = previous.filter(|snapshot| snapshot.inner.state.store.columns.contains(column));
+            let slot = match open.and_then(|snapshot| snapshot.inner.encoders.get(&column.id)) {
+                Some(slot) => slot.clone(),
+                None => EncoderSlot {
+                    state: open_state(context, column)?.map(Arc::new),
+                    ..EncoderSlot::default()
+                },
+            };
             encoders.insert(column.id, slot);
         }
         let context = Arc::clone(context);
@@ -93,7 +103,7 @@ impl Snapshot {
     ///
     /// # Complexity
     /// O(segments x log rows) reads in key indexes.
-    pub fn row(&self, key: &str) -> Result<Option<Row>, QueryError> {
+    pub fn row(&self, key: &str) -> Result<Option<Row>, FileError> {
         let Some((segment, row)) = self.find(key)? else { return Ok(None) };
         Ok(Some(self.row_at(segment, row)?))
     }
@@ -133,19 +143,39 @@ impl Snapshot {
 
     /// The encoder of a column, opened at the first call.
     pub(super) fn encoder(&self, column: &ColumnRecord) -> Result<Arc<dyn Encoder>, EncoderError> {
-        let slot = self.inner.encoders.get(&column.id);
-        if let Some(open) = slot.and_then(OnceLock::get) {
-            return Ok(Arc::clone(open));
+        let Some(slot) = self.inner.encoders.get(&column.id) else {
+            return open_encoder(&self.inner.context, column);
+        };
+        if let Some(encoder) = slot.encoder.get() {
+            return Ok(Arc::clone(encoder));
         }
-        let encoder = open_encoder(&self.inner.context, column)?;
-        if let Some(slot) = slot {
-            let _ = slot.set(Arc::clone(&encoder));
-        }
-        Ok(encoder)
+        let encoder = make_encoder(&self.inner.context, column, slot.state.as_deref())?;
+        Ok(Arc::clone(slot.encoder.get_or_init(|| encoder)))
     }
 
     /// Deleted rows of each segment, in segment order.
     pub(super) fn deletes(&self) -> Vec<RowSet> {
         self.inner.segments.iter().map(|view| view.deleted.as_ref().clone()).collect()
     }
+}
+
+/// Column files must be of the type and width that the schema says.
+fn check_columns(segment: &Segment, columns: &[ColumnRecord]) -> Result<(), FileError> {
+    for file in segment.columns() {
+        let header = file.header();
+        let encoding = |column: &ColumnRecord| match column.kind {
+            ColumnKind::Embedding(_) => Encoding::Embedding,
+            ColumnKind::Sketch { .. } => Encoding::Sketch,
+        };
+        let fits = columns.iter().any(|column| {
+            column.id == header.column
+                && column.element == header.element
+                && column.width == header.width
+                && encoding(column) == header.encoding
+        });
+        if !fits {
+            return Err(file.file().content_error("it is not of the type that its column has"));
+        }
+    }
+    Ok(())
 }

@@ -45,14 +45,6 @@ pub enum CreateError {
         /// What is wrong.
         reason: String,
     },
-    /// The folder cannot be made.
-    #[error("cannot create {path}: {source}")]
-    Folder {
-        /// The folder.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Threads(#[from] ThreadPoolBuildError),
@@ -240,13 +232,13 @@ impl Store {
         Self::with_writer(storage, writer, options)
     }
 
-    /// Makes a new catalog from the published manifest, after the old one was found damaged, and opens the store.
-    /// The old file stays beside it. Nothing that was acknowledged is lost.
+    /// Makes a new catalog, after the old one was found damaged, and opens the store: from the old one if it can be read
+    /// after all, otherwise from the newest manifest. The old file stays beside it. Nothing that was acknowledged is lost.
     ///
     /// # Errors
     /// The manifest is damaged too, or another process writes.
     pub fn repair(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Self, OpenError> {
-        let writer = Writer::repair(Arc::clone(&storage))?;
+        let writer = Writer::repair(Arc::clone(&storage), options.catalog_check.as_ref())?;
         Self::with_writer(storage, writer, options)
     }
 
@@ -264,10 +256,8 @@ impl Store {
     /// [`create`](Self::create) in the folder `path`, which is made if it is missing.
     ///
     /// # Errors
-    /// As [`create`](Self::create); or the folder cannot be made.
+    /// As [`create`](Self::create).
     pub fn create_at(path: &Path, create: CreateOptions, options: OpenOptions) -> Result<Self, CreateError> {
-        std::fs::create_dir_all(path)
-            .map_err(|source| CreateError::Folder { path: path.display().to_string(), source })?;
         Self::create(disk(path), create, options)
     }
 
@@ -314,7 +304,9 @@ impl Store {
         self.writer.commit(next)?;
         let state = Arc::clone(self.writer.state());
         let commit = state.store.commit;
-        self.snapshots.replace(Snapshot::open(&self.context, state, Some(&base), None)?);
+        let snapshot = Snapshot::open(&self.context, state, Some(&base), None)
+            .map_err(|source| TransactionError::CommittedNotOpened { commit, source })?;
+        self.snapshots.replace(snapshot);
         Ok(commit)
     }
 }

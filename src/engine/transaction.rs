@@ -21,6 +21,14 @@ pub enum TransactionError {
     /// The commit itself failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The commit happened, but its files cannot be opened.
+    #[error("commit {commit} is made, but its files cannot be opened: {source}; open the store again")]
+    CommittedNotOpened {
+        /// The commit.
+        commit: CommitSeq,
+        /// Why.
+        source: FileError,
+    },
     /// More rows than a segment can have.
     #[error("{rows} rows are too many for one segment (at most {SEGMENT_ROWS_MAX}): split the input")]
     TooManyRows {

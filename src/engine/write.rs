@@ -11,7 +11,7 @@ use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, SegmentId
 use crate::encoder::{Encoder, EncoderSpecification, HashedEncoder};
 use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, EncoderRecord, Encoding, FileRecord, SegmentColumnRecord,
-    SegmentRecord, encode_metadata, metadata_batch,
+    SegmentRecord, encode_extra, encode_metadata, metadata_batch,
 };
 use crate::kernels::{ConvertError, encode, encode_int8};
 use crate::sources::{Document, Place};
@@ -47,11 +47,7 @@ impl Rows {
     ) -> Result<(), BatchError> {
         let values = take_fields(&mut document, declared, is_typed)?;
         self.fields.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
-        let extra = if document.metadata.is_empty() {
-            String::new()
-        } else {
-            serde_json::to_string(&document.metadata).unwrap_or_default()
-        };
+        let extra = encode_extra(&document.metadata);
         self.content.keys.push(document.key.unwrap_or_default());
         self.content.texts.push(document.text.unwrap_or_default());
         self.content.extras.push(extra);

@@ -7,10 +7,10 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use thiserror::Error;
 
 use super::{FORMAT_VERSION, MIN_READER_VERSION};
-use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::limits::{RECORD_BYTES_MAX, RECORD_DECODED_BYTES_MAX};
 use crate::base::{
-    ByteReader, ColumnId, CommitSeq, ElementType, FieldDeclaration, Fingerprint, RowSet, RowSetError,
-    SegmentId, checksum, put_u16, put_u32, put_u64,
+    ByteReader, ColumnId, CommitSeq, ElementType, FieldDeclaration, Fingerprint, SegmentId, checksum,
+    put_u16, put_u32, put_u64,
 };
 
 /// Bytes that the frame adds to a record's body.
@@ -179,25 +179,6 @@ pub struct CommitRecord {
     pub rows_deleted: u64,
 }
 
-/// Deleted rows of a segment in a state: the decoded record, or the empty set where there is none.
-///
-/// # Errors
-/// The record is no row set, or names rows that the segment does not have.
-pub fn segment_deletes(state: &super::Manifest, segment: &SegmentRecord) -> Result<RowSet, RowSetError> {
-    let Ok(position) = state.deleted.binary_search_by_key(&segment.id, |record| record.segment) else {
-        return Ok(RowSet::new());
-    };
-    let bytes = &state.deleted[position].rows;
-    let rows = RowSet::from_bytes(bytes)?;
-    match rows.last() {
-        Some(last) if last.0 >= segment.row_count => {
-            let reason = format!("row {last} is in it, the segment has {}", segment.row_count);
-            Err(RowSetError { length: bytes.len(), reason })
-        }
-        _ => Ok(rows),
-    }
-}
-
 type Limited<const N: usize> = Configuration<LittleEndian, Fixint, Limit<N>>;
 
 const SMALL_LIMIT_BYTES: usize = 1 << 16;
@@ -215,7 +196,7 @@ pub(super) fn encode_body<T: bincode::Encode>(value: &T) -> Result<Vec<u8>, Reco
 pub(super) fn decode_body<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, RecordError> {
     let small: Limited<SMALL_LIMIT_BYTES> = bincode::config::legacy().with_limit();
     let medium: Limited<MEDIUM_LIMIT_BYTES> = bincode::config::legacy().with_limit();
-    let large: Limited<RECORD_BYTES_MAX> = bincode::config::legacy().with_limit();
+    let large: Limited<RECORD_DECODED_BYTES_MAX> = bincode::config::legacy().with_limit();
     let decoded = if bytes.len() <= SMALL_LIMIT_BYTES / 8 {
         bincode::decode_from_slice(bytes, small)
     } else if bytes.len() <= MEDIUM_LIMIT_BYTES / 8 {

@@ -7,8 +7,10 @@ use super::{
     CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError, SegmentRecord,
     SourceRecord, StoreRecord,
 };
-use crate::base::limits::MANIFEST_BYTES_MAX;
-use crate::base::{ByteReader, CommitSeq, checksum, put_u16, put_u32, put_u64};
+use crate::base::limits::{MANIFEST_BYTES_MAX, SEGMENT_ROWS_MAX};
+use crate::base::{
+    ByteReader, CommitSeq, RowSet, RowSetError, check_name, checksum, put_u16, put_u32, put_u64,
+};
 
 /// First bytes of a manifest.
 pub const MANIFEST_MAGIC: [u8; 8] = *b"ASCRMAN\0";
@@ -33,6 +35,88 @@ pub struct Manifest {
     pub sources: Vec<SourceRecord>,
     /// The commit that made this state.
     pub last: CommitRecord,
+}
+
+impl Manifest {
+    /// Checks what every reader of a state relies on: numbers ascend strictly, deletes and columns belong to something
+    /// that is there, and numbers to come are above those that are used.
+    ///
+    /// # Errors
+    /// What contradicts.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let store = &self.store;
+        let ascending = |name: &str, holds: bool| {
+            if holds {
+                Ok(())
+            } else {
+                Err(contradiction(format!("its {name} are not in strictly ascending order")))
+            }
+        };
+        ascending("segments", self.segments.is_sorted_by(|left, right| left.id < right.id))?;
+        ascending("deleted rows", self.deleted.is_sorted_by(|left, right| left.segment < right.segment))?;
+        ascending("sources", self.sources.is_sorted_by(|left, right| left.path < right.path))?;
+        ascending("columns", store.columns.is_sorted_by(|left, right| left.id < right.id))?;
+        let column_is_known = |id| store.columns.iter().any(|column| column.id == id);
+        for segment in &self.segments {
+            let columns = &segment.columns;
+            ascending("column files", columns.is_sorted_by(|left, right| left.column < right.column))?;
+            if let Some(stray) = columns.iter().find(|file| !column_is_known(file.column)) {
+                let reason =
+                    format!("segment {} has column {}, which is not there", segment.id, stray.column);
+                return Err(contradiction(reason));
+            }
+            if segment.id >= store.next_segment || segment.row_count > SEGMENT_ROWS_MAX {
+                return Err(contradiction(format!("segment {} has an impossible number", segment.id)));
+            }
+        }
+        let segment_is_known = |id| self.segments.binary_search_by_key(&id, |segment| segment.id).is_ok();
+        if let Some(stray) = self.deleted.iter().find(|record| !segment_is_known(record.segment)) {
+            return Err(contradiction(format!(
+                "segment {} has deleted rows but is not there",
+                stray.segment
+            )));
+        }
+        let columns_fit =
+            store.columns.iter().all(|column| column.id < store.next_column && column.width > 0);
+        let names_fit = store
+            .columns
+            .iter()
+            .map(|column| &column.name)
+            .chain(store.fields.iter().map(|field| &field.name));
+        let names_fit = names_fit.into_iter().all(|name| check_name(name).is_ok());
+        let numbers_fit = store.next_segment.0 < NUMBERS_MAX && store.next_counter < NUMBERS_MAX;
+        let commits_fit = store.commit == self.last.commit && store.commit.0 < NUMBERS_MAX;
+        if columns_fit && names_fit && numbers_fit && commits_fit && store.next_column.0 < u32::MAX {
+            return Ok(());
+        }
+        Err(contradiction("a name, width or number of its schema is impossible".to_owned()))
+    }
+}
+
+/// Numbers that are given out one by one never come near this; above it, adding to one could overflow.
+const NUMBERS_MAX: u64 = 1 << 62;
+
+fn contradiction(reason: String) -> ManifestError {
+    ManifestError::Shape { part: "the manifest", reason }
+}
+
+/// Deleted rows of a segment in a state: the decoded record, or the empty set where there is none.
+///
+/// # Errors
+/// The record is no row set, or names rows that the segment does not have.
+pub fn segment_deletes(state: &Manifest, segment: &SegmentRecord) -> Result<RowSet, RowSetError> {
+    let Ok(position) = state.deleted.binary_search_by_key(&segment.id, |record| record.segment) else {
+        return Ok(RowSet::new());
+    };
+    let bytes = &state.deleted[position].rows;
+    let rows = RowSet::from_bytes(bytes)?;
+    match rows.last() {
+        Some(last) if last.0 >= segment.row_count => {
+            let reason = format!("row {last} is in it, the segment has {}", segment.row_count);
+            Err(RowSetError { length: bytes.len(), reason })
+        }
+        _ => Ok(rows),
+    }
 }
 
 /// Bytes that are no manifest or no CURRENT file.
@@ -154,6 +238,7 @@ pub fn decode_manifest(bytes: &[u8], commit: CommitSeq) -> Result<Manifest, Mani
     if sequence != commit.0 || manifest.store.commit != commit || manifest.last.commit != commit {
         return Err(shape(format!("it is of commit {sequence}, expected {commit}")));
     }
+    manifest.check()?;
     Ok(manifest)
 }
 
@@ -205,8 +290,11 @@ mod tests {
             fields: Vec::new(),
             columns: Vec::new(),
         };
+        let file = crate::format::FileRecord { length: 1, root: 2 };
+        let segments =
+            vec![SegmentRecord { id: SegmentId(1), row_count: 3, rows: file, columns: Vec::new() }];
         let deleted = vec![DeletedRecord { segment: SegmentId(1), rows: vec![1, 2] }];
-        Manifest { store, segments: Vec::new(), deleted, sources: Vec::new(), last }
+        Manifest { store, segments, deleted, sources: Vec::new(), last }
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod sketch;
 pub use catalog::{
     ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, FileRecord,
     RECORD_FRAME_SIZE_BYTES, RecordError, SegmentColumnRecord, SegmentRecord, SourceRecord, StoreRecord,
-    open_record, seal_record, segment_deletes,
+    open_record, seal_record,
 };
 pub use column::{ColumnHeader, ColumnHeaderError, column_section, encoder_section};
 pub use container::{
@@ -31,13 +31,13 @@ pub use container::{
 };
 pub use manifest::{
     CURRENT_SIZE_BYTES, MANIFEST_HEADER_SIZE_BYTES, MANIFEST_MAGIC, Manifest, ManifestError, decode_current,
-    decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence,
+    decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence, segment_deletes,
 };
 pub use metadata::{
     MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, metadata_batch,
     metadata_value,
 };
-pub use rows::{KeyIndexBuilder, row_section};
+pub use rows::{ExtraError, ExtraFields, KeyIndexBuilder, decode_extra, encode_extra, row_section};
 pub use sketch::{
     MODULE_ENTRY_SIZE_BYTES, ModuleEncoding, SketchModule, SketchModulesError, decode_modules,
     encode_modules, sketch_width,

@@ -1,6 +1,44 @@
 //! Sections of a row file: keys, texts, undeclared fields, and the key index.
 
+use serde_json::{Map, Value};
+use thiserror::Error;
+
 use crate::base::{RowId, key_hash};
+
+/// Undeclared fields of a row, in the order of the input.
+pub type ExtraFields = Map<String, Value>;
+
+/// Undeclared fields that are no JSON object.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("undeclared fields are not a JSON object: {reason}")]
+pub struct ExtraError {
+    /// What the parser said.
+    pub reason: String,
+}
+
+/// Undeclared fields of a row as they stand in the file: one JSON object, or nothing if there are none.
+///
+/// ```
+/// use ascribe::format::{decode_extra, encode_extra};
+/// let fields = decode_extra("{\"source\": \"web\"}").unwrap();
+/// assert_eq!(encode_extra(&fields), "{\"source\":\"web\"}");
+/// assert_eq!(encode_extra(&Default::default()), "");
+/// ```
+pub fn encode_extra(fields: &ExtraFields) -> String {
+    // Values that came from JSON always print as JSON.
+    if fields.is_empty() { String::new() } else { serde_json::to_string(fields).unwrap_or_default() }
+}
+
+/// The fields that [`encode_extra`] wrote.
+///
+/// # Errors
+/// The text is neither empty nor a JSON object.
+pub fn decode_extra(text: &str) -> Result<ExtraFields, ExtraError> {
+    if text.is_empty() {
+        return Ok(ExtraFields::new());
+    }
+    serde_json::from_str(text).map_err(|error| ExtraError { reason: error.to_string() })
+}
 
 /// Section tags of a row file. `offsets` sections hold `row_count + 1` u64 values: row i's bytes are
 /// `offsets[i]..offsets[i + 1]` of the bytes section that follows.

@@ -35,6 +35,10 @@ impl ColumnFileWriter {
         modules: &[SketchModule],
     ) -> Result<Self, FileError> {
         let name = column_file_name(header.segment, header.column);
+        ColumnHeader::from_header(&header.to_header()).map_err(|error| FileError::Content {
+            path: storage.describe(&name),
+            reason: error.to_string(),
+        })?;
         let mut writer = SealedWriter::create(storage, &name, &header.to_header())?;
         if header.encoding == Encoding::Sketch {
             let refuse = |reason: String| FileError::Content { path: storage.describe(&name), reason };

@@ -12,14 +12,16 @@ use super::catalog::{CATALOG_NAME, Catalog, CatalogCheck, CatalogError};
 use super::garbage::collect_garbage;
 use super::medium::{FileLock, RandomFile, Storage};
 use super::published::{
-    ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, publish, read_current, read_manifest,
+    ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, publish, read_current,
+    read_manifest, write_anew,
 };
 use crate::base::{CommitSeq, SegmentId, checksum};
-use crate::format::Manifest;
+use crate::format::{Manifest, ManifestError, encode_manifest, manifest_name};
 
 const LOCK_NAME: &str = "LOCK";
 const CATALOG_SUM_NAME: &str = "catalog.sum";
-const CATALOG_SUM_TEMPORARY_NAME: &str = "catalog.sum.new";
+/// Segments that one unfinished commit may have left behind.
+const LEFTOVER_SEGMENTS_MAX: u64 = 1 << 32;
 
 /// A store that cannot be created or opened for writing.
 #[derive(Debug, Error)]
@@ -38,8 +40,16 @@ pub enum OpenWriterError {
         path: String,
     },
     /// No commit was ever finished.
-    #[error("{path} is not an ascribe store, or its creation was cut off; create it with \"ascribe create\"")]
+    #[error(
+        "{path} is not an ascribe store; create one there with \"ascribe create\" (if its creation was cut off, remove the folder first)"
+    )]
     NotAStore {
+        /// The folder.
+        path: String,
+    },
+    /// Readers find a store, but the catalog is gone.
+    #[error("catalog.redb is missing in {path}; run \"ascribe repair\" to make it anew from the manifest")]
+    CatalogMissing {
         /// The folder.
         path: String,
     },
@@ -103,6 +113,12 @@ pub enum CommitError {
         /// Why.
         source: PublishedError,
     },
+    /// The state cannot be committed at all.
+    #[error("the commit is refused and nothing changed: {source}")]
+    State {
+        /// What is wrong with it.
+        source: ManifestError,
+    },
     /// An earlier sync failed.
     #[error("an earlier commit of this writer failed: open the store again to go on")]
     Poisoned,
@@ -125,24 +141,43 @@ impl Writer {
     /// # Errors
     /// The place is not empty, or the medium fails.
     pub fn create(storage: Arc<dyn Storage>, first: Manifest) -> Result<Self, OpenWriterError> {
-        let exists = || OpenWriterError::Exists { path: storage.describe("") };
-        let names = storage.list("").map_err(io_error(storage.as_ref(), "list", ""))?;
-        if names.iter().any(|name| name != LOCK_NAME) {
+        let medium = storage.as_ref();
+        let exists = || OpenWriterError::Exists { path: medium.describe("") };
+        medium.create_folder("").map_err(io_error(medium, "create", ""))?;
+        let is_occupied = |folder: &str| {
+            let names = medium.list(folder).map_err(io_error(medium, "list", folder))?;
+            Ok::<_, OpenWriterError>(names.iter().any(|name| name != LOCK_NAME))
+        };
+        // Looked at twice: not to leave a lock file among somebody's files, and because two creators may race.
+        if is_occupied("")? {
             return Err(exists());
         }
-        let lock = lock_writer(storage.as_ref())?;
+        let lock = lock_writer(medium)?;
+        if is_occupied("")? {
+            return Err(exists());
+        }
         for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, PINS_FOLDER] {
-            storage.create_folder(folder).map_err(io_error(storage.as_ref(), "create", folder))?;
-            if !storage.list(folder).map_err(io_error(storage.as_ref(), "list", folder))?.is_empty() {
+            medium.create_folder(folder).map_err(io_error(medium, "create", folder))?;
+            if is_occupied(folder)? {
                 return Err(exists());
             }
         }
+        let writer = Self::with_new_catalog(Arc::clone(&storage), lock, first)?;
+        writer.publish_state()?;
+        Ok(writer)
+    }
+
+    /// A writer whose catalog is new and holds `state` as its one commit.
+    fn with_new_catalog(
+        storage: Arc<dyn Storage>,
+        lock: Box<dyn FileLock>,
+        state: Manifest,
+    ) -> Result<Self, OpenWriterError> {
         let catalog_file = open_catalog_file(storage.as_ref())?;
         let catalog = Catalog::open(Arc::clone(&catalog_file), true)?;
         storage.sync_folder("").map_err(io_error(storage.as_ref(), "sync", ""))?;
-        catalog.commit(None, &first)?;
-        publish(storage.as_ref(), &first)?;
-        let state = Arc::new(first);
+        catalog.commit(None, &state)?;
+        let state = Arc::new(state);
         Ok(Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, _lock: lock })
     }
 
@@ -152,21 +187,25 @@ impl Writer {
     /// # Errors
     /// There is no store, another process writes, or catalog and manifest are damaged.
     pub fn open(storage: Arc<dyn Storage>, check: &dyn CatalogCheck) -> Result<Self, OpenWriterError> {
-        let not_a_store = || OpenWriterError::NotAStore { path: storage.describe("") };
         let medium = storage.as_ref();
+        let is_published = !manifest_commits(medium)?.is_empty();
+        let not_a_store = || OpenWriterError::NotAStore { path: medium.describe("") };
         if !medium.exists(CATALOG_NAME).map_err(io_error(medium, "find", CATALOG_NAME))? {
-            return Err(not_a_store());
+            let missing = || OpenWriterError::CatalogMissing { path: medium.describe("") };
+            return Err(if is_published { missing() } else { not_a_store() });
         }
         let lock = lock_writer(medium)?;
         let catalog_file = open_catalog_file(medium)?;
         let bytes = read_catalog(medium, catalog_file.as_ref())?;
-        if bytes.is_empty() {
+        // Without any manifest, an unreadable catalog is a creation that was cut off.
+        if !is_published && !matches!(check.check(bytes.clone()), Ok(Some(_))) {
             return Err(not_a_store());
         }
         let trusted = closed_cleanly(medium, &bytes);
         let checked = if trusted { None } else { check.check(bytes)? };
         let catalog = Catalog::open(Arc::clone(&catalog_file), trusted)?;
-        let state = catalog.state()?.ok_or_else(not_a_store)?;
+        let empty = || CatalogError::Damaged { reason: "it holds no commit".to_owned() };
+        let state = catalog.state()?.ok_or_else(empty)?;
         if !trusted && checked.as_ref() != Some(&state) {
             let reason = "two readings of it differ".to_owned();
             return Err(CatalogError::Damaged { reason }.into());
@@ -178,25 +217,48 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Makes a new catalog from the published manifest, keeping the old file beside it, and opens the store.
+    /// Makes a new catalog and opens the store. The old one stays beside it under another name.
+    ///
+    /// If the old catalog can be read after all and is not behind, its state is taken: it may hold a commit that was
+    /// not published. Otherwise the newest manifest that can be read is.
     ///
     /// # Errors
-    /// The manifest is damaged too, another process writes, or the medium fails.
-    pub fn repair(storage: Arc<dyn Storage>) -> Result<Self, OpenWriterError> {
+    /// Neither can be read, another process writes, or the medium fails.
+    pub fn repair(storage: Arc<dyn Storage>, check: &dyn CatalogCheck) -> Result<Self, OpenWriterError> {
         let medium = storage.as_ref();
-        let lock = lock_writer(medium)?;
-        let state = read_manifest(medium, read_current(medium)?)?;
-        if medium.exists(CATALOG_NAME).map_err(io_error(medium, "find", CATALOG_NAME))? {
-            let kept = format!("{CATALOG_NAME}.damaged-{}", state.store.commit);
-            medium.rename(CATALOG_NAME, &kept).map_err(io_error(medium, "rename", CATALOG_NAME))?;
+        let commits = manifest_commits(medium)?;
+        if commits.is_empty() {
+            return Err(OpenWriterError::NotAStore { path: medium.describe("") });
         }
-        let catalog_file = open_catalog_file(medium)?;
-        let catalog = Catalog::open(Arc::clone(&catalog_file), true)?;
-        catalog.commit(None, &state)?;
-        medium.sync_folder("").map_err(io_error(medium, "sync", ""))?;
-        let state = Arc::new(state);
-        let mut writer =
-            Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, _lock: lock };
+        let lock = lock_writer(medium)?;
+        let has_catalog = medium.exists(CATALOG_NAME).map_err(io_error(medium, "find", CATALOG_NAME))?;
+        let from_catalog = if has_catalog {
+            let file = open_catalog_file(medium)?;
+            check.check(read_catalog(medium, file.as_ref())?).ok().flatten()
+        } else {
+            None
+        };
+        let mut published = commits.iter().map(|commit| read_manifest(medium, *commit));
+        let newest = match published.find(Result::is_ok) {
+            Some(manifest) => manifest,
+            None => read_manifest(medium, commits[0]),
+        };
+        let state = match (from_catalog, newest) {
+            (Some(state), Ok(manifest)) if manifest.store.commit > state.store.commit => manifest,
+            (Some(state), _) => state,
+            (None, newest) => newest?,
+        };
+        if has_catalog {
+            let unused = (1..).map(|number: u64| format!("{CATALOG_NAME}.damaged-{number}"));
+            for kept in unused {
+                if !medium.exists(&kept).map_err(io_error(medium, "find", &kept))? {
+                    medium.rename(CATALOG_NAME, &kept).map_err(io_error(medium, "rename", CATALOG_NAME))?;
+                    break;
+                }
+            }
+        }
+        let mut writer = Self::with_new_catalog(Arc::clone(&storage), lock, state)?;
+        writer.publish_state()?;
         writer.recover()?;
         Ok(writer)
     }
@@ -217,6 +279,9 @@ impl Writer {
     /// See [`CommitError`]; after any of them the writer refuses further commits.
     pub fn commit(&mut self, next: Manifest) -> Result<(), CommitError> {
         let catalog = self.catalog.as_ref().filter(|_| !self.poisoned).ok_or(CommitError::Poisoned)?;
+        // What readers would refuse must not get as far as the catalog.
+        let encoded = next.check().and_then(|()| encode_manifest(&next));
+        let manifest = encoded.map_err(|source| CommitError::State { source })?;
         // Until everything below has succeeded, what is on the disk is not known.
         self.poisoned = true;
         for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
@@ -226,7 +291,7 @@ impl Writer {
         }
         catalog.commit(Some(&self.state), &next).map_err(|source| CommitError::Transaction { source })?;
         let commit = next.store.commit;
-        publish(self.storage.as_ref(), &next)
+        publish(self.storage.as_ref(), commit, &manifest)
             .map_err(|source| CommitError::CommittedNotPublished { commit, source })?;
         let dropped_files = next.segments.len() < self.state.segments.len()
             || next.store.columns.len() < self.state.store.columns.len();
@@ -251,23 +316,39 @@ impl Writer {
         self.poisoned
     }
 
-    /// Brings manifest and catalog together after a crash.
+    fn publish_state(&self) -> Result<(), OpenWriterError> {
+        let medium = self.storage.as_ref();
+        let commit = self.state.store.commit;
+        let manifest = encode_manifest(&self.state).map_err(|source| PublishedError::Damaged {
+            path: medium.describe(&manifest_name(commit)),
+            source,
+        })?;
+        Ok(publish(medium, commit, &manifest)?)
+    }
+
+    /// Brings manifest and catalog together after a crash. The manifest is never ahead of the catalog: if one of a
+    /// later commit is there, readable or not, the catalog is an old copy, and nothing is touched.
     fn recover(&mut self) -> Result<(), OpenWriterError> {
         let medium = self.storage.as_ref();
         let commit = self.state.store.commit;
+        let current = match read_current(medium) {
+            Err(error @ PublishedError::Io { .. }) => return Err(error.into()),
+            // Missing or damaged: published anew below.
+            other => other.ok(),
+        };
+        let newest = manifest_commits(medium)?.first().copied().max(current);
+        if let Some(later) = newest.filter(|newest| *newest > commit) {
+            return Err(self.contradiction(later, &format!("the catalog ends at commit {commit}")));
+        }
         let published =
-            read_current(medium).and_then(|current| Ok((current, read_manifest(medium, current)?)));
-        match published {
-            Ok((current, manifest)) if current == commit => {
-                if manifest != *self.state {
-                    return Err(self.contradiction(current, "their records differ"));
-                }
-            }
-            Ok((current, _)) if current > commit => {
-                return Err(self.contradiction(current, &format!("the catalog ends at commit {commit}")));
-            }
-            // Behind, unfinished or damaged: the catalog is the truth.
-            Ok(_) | Err(_) => publish(medium, &self.state)?,
+            match current.filter(|current| *current == commit).map(|_| read_manifest(medium, commit)) {
+                Some(Ok(manifest)) if manifest == *self.state => true,
+                Some(Ok(_)) => return Err(self.contradiction(commit, "their records differ")),
+                // Behind, unfinished or damaged: the catalog is the truth.
+                Some(Err(_)) | None => false,
+            };
+        if !published {
+            self.publish_state()?;
         }
         let _ = collect_garbage(medium, &self.state, true);
         self.skip_leftover_segments()
@@ -280,10 +361,12 @@ impl Writer {
             "list",
             SEGMENTS_FOLDER,
         ))?;
-        let used =
-            names.iter().filter_map(|name| name.split('.').next()?.parse::<u64>().ok()).max().unwrap_or(0);
+        // A file that ascribe cannot have written must not use up the numbers.
+        let bound = self.state.store.next_segment.0.saturating_add(LEFTOVER_SEGMENTS_MAX);
+        let numbers = names.iter().filter_map(|name| name.split('.').next()?.parse::<u64>().ok());
+        let used = numbers.filter(|number| *number < bound).max().unwrap_or(0);
         let next = &mut Arc::make_mut(&mut self.state).store.next_segment;
-        *next = (*next).max(SegmentId(used.saturating_add(1)));
+        *next = (*next).max(SegmentId(used + 1));
         Ok(())
     }
 
@@ -301,14 +384,7 @@ impl Drop for Writer {
             return;
         }
         let Ok(bytes) = read_catalog(self.storage.as_ref(), self.catalog_file.as_ref()) else { return };
-        let _ = self.storage.remove(CATALOG_SUM_TEMPORARY_NAME);
-        let written = self.storage.create(CATALOG_SUM_TEMPORARY_NAME).and_then(|mut writer| {
-            writer.write(catalog_sum(&bytes).as_bytes())?;
-            writer.sync()
-        });
-        if written.is_ok() {
-            let _ = self.storage.rename(CATALOG_SUM_TEMPORARY_NAME, CATALOG_SUM_NAME);
-        }
+        let _ = write_anew(self.storage.as_ref(), CATALOG_SUM_NAME, catalog_sum(&bytes).as_bytes());
     }
 }
 
@@ -340,12 +416,13 @@ fn read_catalog(storage: &dyn Storage, file: &dyn RandomFile) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-/// The catalog's bytes, if no writer is using it; `None` otherwise.
+/// The catalog's bytes, if no writer is using it; `None` otherwise, or if the medium does not let us look (a read-only
+/// one may refuse the lock).
 ///
 /// # Errors
 /// The catalog is missing or cannot be read.
 pub fn read_idle_catalog(storage: &dyn Storage) -> Result<Option<Vec<u8>>, OpenWriterError> {
-    let Some(_lock) = storage.lock_exclusive(LOCK_NAME).map_err(io_error(storage, "lock", LOCK_NAME))? else {
+    let Ok(Some(_lock)) = storage.lock_shared(LOCK_NAME) else {
         return Ok(None);
     };
     if !storage.exists(CATALOG_NAME).map_err(io_error(storage, "find", CATALOG_NAME))? {

@@ -168,12 +168,7 @@ impl Storage for DiskStorage {
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
         let path = self.folder_path(folder)?;
-        match fs::create_dir(&path) {
-            // Nobody else can make the name of the store's own folder durable.
-            Ok(()) if folder.is_empty() => sync_folder_at(parent_of(&path)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-            result => result,
-        }
+        if folder.is_empty() { create_durable_folder(&path) } else { create_one_folder(&path) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -201,6 +196,24 @@ impl Storage for DiskStorage {
         let path = if name.is_empty() { self.root.clone() } else { self.root.join(name) };
         path.display().to_string()
     }
+}
+
+fn create_one_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result,
+    }
+}
+
+/// Creates the store's own folder with those above it. Nobody else can make their names durable, so every level that
+/// was missing is synced, and the last one even if it was there: it may have been made a moment ago.
+fn create_durable_folder(path: &Path) -> io::Result<()> {
+    let parent = parent_of(path);
+    if !parent.exists() {
+        create_durable_folder(parent)?;
+    }
+    create_one_folder(path)?;
+    sync_folder_at(parent)
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -26,7 +26,36 @@ pub fn write_encoder_file(
     writer.finish()
 }
 
-/// Reads an encoder's state.
+/// Opens an encoder's state file. While it is open its bytes stay, even if the column is dropped.
+///
+/// # Errors
+/// The file is missing, or not the one recorded.
+pub fn open_encoder_file(
+    storage: &dyn Storage,
+    column: ColumnId,
+    fingerprint: &Fingerprint,
+    expected: FileRecord,
+) -> Result<SealedFile, FileError> {
+    let file =
+        SealedFile::open(storage, &encoder_file_name(column, fingerprint), FileKind::Encoder, expected)?;
+    if file.header().column == column.0 {
+        Ok(file)
+    } else {
+        Err(file.content_error("it belongs to another column"))
+    }
+}
+
+/// Reads the state from an encoder's file.
+///
+/// # Errors
+/// The file is damaged.
+pub fn read_encoder_state(file: &SealedFile) -> Result<&[u8], FileError> {
+    let section =
+        file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
+    file.read(section, 0..section.length)
+}
+
+/// Reads an encoder's state, every checksum checked.
 ///
 /// # Errors
 /// The file is missing or damaged.
@@ -36,10 +65,7 @@ pub fn read_encoder_file(
     fingerprint: &Fingerprint,
     expected: FileRecord,
 ) -> Result<Vec<u8>, FileError> {
-    let file =
-        SealedFile::open(storage, &encoder_file_name(column, fingerprint), FileKind::Encoder, expected)?;
+    let file = open_encoder_file(storage, column, fingerprint, expected)?;
     file.verify()?;
-    let section =
-        file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
-    file.read(section, 0..section.length).map(<[u8]>::to_vec)
+    read_encoder_state(&file).map(<[u8]>::to_vec)
 }

@@ -13,7 +13,8 @@ use super::medium::{FileLock, Storage};
 use crate::base::CommitSeq;
 use crate::base::limits::MANIFEST_BYTES_MAX;
 use crate::format::{
-    Manifest, ManifestError, decode_current, decode_manifest, encode_current, encode_manifest, manifest_name,
+    CURRENT_SIZE_BYTES, Manifest, ManifestError, decode_current, decode_manifest, encode_current,
+    manifest_name, manifest_sequence,
 };
 
 /// Folder of row and column files.
@@ -24,7 +25,7 @@ pub const ENCODERS_FOLDER: &str = "encoders";
 pub const PINS_FOLDER: &str = "pins";
 
 const CURRENT_NAME: &str = "CURRENT";
-const CURRENT_TEMPORARY_NAME: &str = "CURRENT.new";
+const TEMPORARY_SUFFIX: &str = ".new";
 /// Times that a reader starts again because a commit came between; each try is a few microseconds.
 const PIN_TRIES: usize = 1000;
 
@@ -87,6 +88,11 @@ pub fn read_current(storage: &dyn Storage) -> Result<CommitSeq, PublishedError> 
         }
         Err(error) => return Err(PublishedError::io(storage, "open", CURRENT_NAME)(error)),
     };
+    if file.len() != CURRENT_SIZE_BYTES as u64 {
+        let reason = format!("it has {} bytes, expected {CURRENT_SIZE_BYTES}", file.len());
+        let source = ManifestError::Shape { part: "CURRENT", reason };
+        return Err(PublishedError::Damaged { path: storage.describe(CURRENT_NAME), source });
+    }
     let bytes = file.bytes().map_err(PublishedError::io(storage, "read", CURRENT_NAME))?;
     decode_current(bytes)
         .map_err(|source| PublishedError::Damaged { path: storage.describe(CURRENT_NAME), source })
@@ -108,35 +114,42 @@ pub(super) fn read_manifest(storage: &dyn Storage, commit: CommitSeq) -> Result<
         .map_err(|source| PublishedError::Damaged { path: storage.describe(&name), source })
 }
 
-/// Publishes a state: its manifest, made durable with its name, then CURRENT.
-pub(super) fn publish(storage: &dyn Storage, manifest: &Manifest) -> Result<(), PublishedError> {
-    let name = manifest_name(manifest.store.commit);
-    let bytes = encode_manifest(manifest)
-        .map_err(|source| PublishedError::Damaged { path: storage.describe(&name), source })?;
-    write_anew(storage, &name, &bytes)?;
-    write_anew(storage, CURRENT_TEMPORARY_NAME, &encode_current(manifest.store.commit))?;
-    let root = PublishedError::io(storage, "sync", "");
-    // The manifest's name must be durable before CURRENT can lead to it: a crash may keep the rename and lose the
-    // other name.
-    storage.sync_folder("").map_err(&root)?;
-    storage.rename(CURRENT_TEMPORARY_NAME, CURRENT_NAME).map_err(PublishedError::io(
-        storage,
-        "rename",
-        CURRENT_TEMPORARY_NAME,
-    ))?;
-    storage.sync_folder("").map_err(&root)
+/// The commits of which there are manifests, whether they can be read or not, newest first.
+pub(super) fn manifest_commits(storage: &dyn Storage) -> Result<Vec<CommitSeq>, PublishedError> {
+    let names = storage.list("").map_err(PublishedError::io(storage, "list", ""))?;
+    let mut commits: Vec<CommitSeq> = names.iter().filter_map(|name| manifest_sequence(name)).collect();
+    commits.sort_unstable_by(|left, right| right.cmp(left));
+    Ok(commits)
 }
 
-/// Writes a small file durably; one of the same name is left over from a publication that did not finish.
-fn write_anew(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(), PublishedError> {
-    match storage.remove(name) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(PublishedError::io(storage, "remove", name)(error)),
+/// Publishes a state, whose manifest has these bytes: the manifest, made durable with its name, then CURRENT.
+pub(super) fn publish(
+    storage: &dyn Storage,
+    commit: CommitSeq,
+    manifest: &[u8],
+) -> Result<(), PublishedError> {
+    let sync = || storage.sync_folder("").map_err(PublishedError::io(storage, "sync", ""));
+    write_anew(storage, &manifest_name(commit), manifest)?;
+    // The manifest's name must be durable before CURRENT can lead to it: a crash may keep one name and lose the other.
+    sync()?;
+    write_anew(storage, CURRENT_NAME, &encode_current(commit))?;
+    sync()
+}
+
+/// Writes a small file under a temporary name, durably, and then gives it its own: readers see the old or the new one.
+pub(super) fn write_anew(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(), PublishedError> {
+    let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+    match storage.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(PublishedError::io(storage, "remove", &temporary)(error));
+        }
+        // One is left over from a write that did not finish.
+        _ => {}
     }
-    let mut writer = storage.create(name).map_err(PublishedError::io(storage, "create", name))?;
-    writer.write(bytes).map_err(PublishedError::io(storage, "write", name))?;
-    writer.sync().map_err(PublishedError::io(storage, "sync", name))
+    let mut writer = storage.create(&temporary).map_err(PublishedError::io(storage, "create", &temporary))?;
+    writer.write(bytes).map_err(PublishedError::io(storage, "write", &temporary))?;
+    writer.sync().map_err(PublishedError::io(storage, "sync", &temporary))?;
+    storage.rename(&temporary, name).map_err(PublishedError::io(storage, "rename", &temporary))
 }
 
 /// Keeps the files of one commit from being collected while it lives.

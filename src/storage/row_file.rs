@@ -1,16 +1,15 @@
 //! Row files: keys, texts, metadata and key index of a segment.
 
-use std::collections::BTreeMap;
 use std::str::from_utf8;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::{Map, Value};
-
 use super::medium::Storage;
 use super::sealed::{FileError, SealedFile, SealedWriter};
-use crate::base::{FieldDeclaration, RowId, SegmentId, key_hash};
+use crate::base::limits::{KEY_BYTES_MAX, SEGMENT_ROWS_MAX};
+use crate::base::{FieldDeclaration, RowId, RowSet, SegmentId, key_hash};
 use crate::format::{
-    FileKind, FileRecord, Header, KeyIndexBuilder, MetadataBatch, Section, decode_metadata, row_section,
+    ExtraFields, FileKind, FileRecord, Header, KeyIndexBuilder, MetadataBatch, Section, decode_extra,
+    decode_metadata, row_section,
 };
 
 /// Name of a segment's row file in its storage.
@@ -40,7 +39,16 @@ pub fn write_row_file(
     segment: SegmentId,
     content: &RowFileContent,
 ) -> Result<FileRecord, FileError> {
-    let header = Header::rows(segment.0, content.keys.len() as u32);
+    let rows = content.keys.len();
+    if content.texts.len() != rows || content.extras.len() != rows || rows > SEGMENT_ROWS_MAX as usize {
+        let reason = format!(
+            "{rows} keys, {} texts and {} undeclared fields",
+            content.texts.len(),
+            content.extras.len()
+        );
+        return Err(FileError::Content { path: storage.describe(&row_file_name(segment)), reason });
+    }
+    let header = Header::rows(segment.0, rows as u32);
     let mut writer = SealedWriter::create(storage, &row_file_name(segment), &header)?;
     write_strings(&mut writer, row_section::KEY_OFFSETS, row_section::KEY_BYTES, &content.keys)?;
     write_strings(&mut writer, row_section::TEXT_OFFSETS, row_section::TEXT_BYTES, &content.texts)?;
@@ -163,14 +171,9 @@ impl RowFile {
     ///
     /// # Errors
     /// The row does not exist or its bytes are damaged.
-    pub fn extra(&self, row: RowId) -> Result<Map<String, Value>, FileError> {
+    pub fn extra(&self, row: RowId) -> Result<ExtraFields, FileError> {
         let text = self.string(self.extras, row)?;
-        if text.is_empty() {
-            return Ok(Map::new());
-        }
-        serde_json::from_str(text).map_err(|error| {
-            self.file.content_error(format!("undeclared fields of row {row} are not JSON: {error}"))
-        })
+        decode_extra(text).map_err(|error| self.file.content_error(format!("row {row}: {error}")))
     }
 
     /// The row with this key, whether it is deleted or not.
@@ -238,18 +241,19 @@ impl RowFile {
                 return Err(self.file.content_error(format!("offsets do not cover section {tag}")));
             }
         }
-        let mut seen = BTreeMap::new();
+        let mut seen = RowSet::new();
+        let mut last = (0, RowId(0));
         for position in 0..self.row_count {
-            let row = self.indexed_row(position)?;
-            let hash = self.hash_at(position)?;
-            if seen.insert(row, ()).is_some() || key_hash(self.key(row)?) != hash {
+            let entry = (self.hash_at(position)?, self.indexed_row(position)?);
+            let (hash, row) = entry;
+            let key = self.key(row)?;
+            if !seen.insert(row) || key_hash(key) != hash || (position > 0 && entry <= last) {
                 return Err(self.file.content_error(format!("entry {position} of the key index is wrong")));
             }
-            if position > 0 && self.hash_at(position - 1)? > hash {
-                return Err(self
-                    .file
-                    .content_error(format!("entry {position} of the key index is out of order")));
+            if key.is_empty() || key.len() > KEY_BYTES_MAX {
+                return Err(self.file.content_error(format!("the key of row {row} has {} bytes", key.len())));
             }
+            last = entry;
             self.text(row)?;
             self.extra(row)?;
         }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::medium::{FileBytes, FileWriter, Storage};
 use crate::base::checksum;
-use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES};
+use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES, SECTIONS_MAX};
 use crate::format::{
     ContainerError, FOOTER_SIZE_BYTES, FileKind, FileRecord, Footer, HEADER_SIZE_BYTES, Header, Section,
     block_count, block_range,
@@ -128,6 +128,10 @@ impl SealedWriter {
     /// # Errors
     /// The file cannot be written.
     pub fn begin_section(&mut self, tag: u32) -> Result<(), FileError> {
+        if self.sections.len() == SECTIONS_MAX {
+            let reason = format!("it would have more than {SECTIONS_MAX} sections");
+            return Err(FileError::Content { path: self.path.clone(), reason });
+        }
         self.pad()?;
         self.sections.push(Section { tag, offset: self.offset, length: 0 });
         Ok(())

@@ -4,6 +4,14 @@
 //! After every reopening the store must hold exactly the acknowledged state, or that state with the one commit that was
 //! on its way, whole. `ASCRIBE_SEED=N cargo test --test crash_model one_seed -- --nocapture` repeats one sequence.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly"
+)]
+
 mod check;
 mod model;
 mod run;

@@ -14,7 +14,7 @@ const OWNERS: [(&str, &[&str]); 27] = [
     ("arrow_ipc", &["filter/", "format/metadata.rs", "sources/"]),
     ("arrow_schema", &["filter/", "format/metadata.rs", "sources/"]),
     ("bincode", &["format/"]),
-    ("bytes", &["format/metadata.rs", "storage/map.rs"]),
+    ("bytes", &["format/metadata.rs", "storage/sealed.rs"]),
     ("chrono", &["base/field.rs"]),
     ("clap", &["cli/", "main.rs"]),
     ("clap_complete", &["cli/", "main.rs"]),
@@ -39,7 +39,8 @@ const OWNERS: [(&str, &[&str]); 27] = [
 ];
 
 /// Single names of a crate that may also be used elsewhere: what a derive needs beside its type.
-const NAMES_ELSEWHERE: [(&str, &[&str], &str); 1] = [("bincode", &["Encode", "Decode"], "base/")];
+const NAMES_ELSEWHERE: [(&str, &[&str], &str); 2] =
+    [("bincode", &["Encode", "Decode"], "base/"), ("bincode", &["Encode", "Decode"], "storage/catalog/")];
 
 /// The files that may hold `unsafe`, each block with its reason.
 const UNSAFE_FILES: [&str; 3] = ["src/encoder/bert/cuda.rs", "src/kernels/x86.rs", "src/storage/map.rs"];

@@ -29,6 +29,10 @@ fn rows(source: &Source) -> Vec<Row> {
     let row = |line: usize, text: &str| {
         let mut cells = text.strip_prefix("//!")?.trim().strip_prefix('|')?.split('|').map(str::trim);
         let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?.to_owned();
+        // Other tables may stand there too: a row of this one names a Rust file or a folder.
+        if !name.ends_with(".rs") && !name.ends_with('/') {
+            return None;
+        }
         Some(Row { name, says: cells.next().unwrap_or_default().to_owned(), line })
     };
     source.comments.iter().filter_map(|comment| row(comment.line, &comment.text)).collect()

@@ -184,6 +184,10 @@ fn write_changes(
         let bytes = seal("sources", &source.path, source)?;
         table.insert(source.path.as_str(), bytes.as_slice()).map_err(storage_error)?;
     }
+    let is_gone = |source: &&SourceRecord| !after.sources.iter().any(|kept| kept.path == source.path);
+    for source in old_sources.iter().filter(is_gone) {
+        table.remove(source.path.as_str()).map_err(storage_error)?;
+    }
     Ok(())
 }
 
@@ -237,7 +241,9 @@ pub(super) fn read_state(catalog: &Catalog) -> Result<Option<Manifest>, CatalogE
         })?;
         sources.push(record);
     }
-    Ok(Some(Manifest { store, segments, deleted, sources, last }))
+    let state = Manifest { store, segments, deleted, sources, last };
+    state.check().map_err(|error| CatalogError::Damaged { reason: error.to_string() })?;
+    Ok(Some(state))
 }
 
 /// Records of a numbered table in ascending order; only that of `only` if it is given.
