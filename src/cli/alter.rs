@@ -14,12 +14,15 @@ use crate::base::FieldDeclaration;
 /// Each change is one commit and rewrites nothing. A column that is added gets its vectors from the texts that are
 /// there already; one of ready vectors stays empty until "ascribe import" fills it.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    override_usage = "ascribe alter [OPTIONS] <STORE> <--add-field <NAME:TYPE>|--add-column <NAME=ENCODER>|--drop-column <NAME>>",
+    after_help = "\
 Example:
   ascribe create pets --encoder hashed
   ascribe alter pets --add-column small=hashed:64:int8
   ascribe alter pets --drop-column small
-  ascribe alter pets --add-field year:integer")]
+  ascribe alter pets --add-field year:integer"
+)]
 pub(super) struct AlterArguments {
     #[command(flatten)]
     store: StoreArguments,

@@ -22,10 +22,17 @@ pub(super) struct CompletionsArguments {
 
 impl CompletionsArguments {
     /// `command` is the whole program.
-    pub(super) fn run(self, mut command: Command, session: &mut Session<'_>) -> Result<(), Failure> {
+    pub(super) fn run(self, command: Command, session: &mut Session<'_>) -> Result<(), Failure> {
         let name = command.get_name().to_owned();
+        let mut command = without_hidden_verbs(&command);
         let mut script = Vec::new();
         generate(self.shell, &mut command, name, &mut script);
         session.out.write_all(&script).map_err(Failure::Output)
     }
+}
+
+/// The program as users see it: generators list hidden verbs too.
+fn without_hidden_verbs(command: &Command) -> Command {
+    let visible = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    Command::new(env!("CARGO_PKG_NAME")).version(env!("CARGO_PKG_VERSION")).subcommands(visible.cloned())
 }

@@ -13,11 +13,14 @@ use crate::engine::DeleteSelection;
 /// One commit: afterwards no answer names the rows, and none of them counts. An unknown key is an error, and nothing
 /// is deleted then.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    override_usage = "ascribe delete [OPTIONS] <STORE> <--key <KEY>...|--where <EXPR>>",
+    after_help = "\
 Example:
   ascribe create pets --encoder hashed --field year:integer
   echo '{\"text\": \"a cat\", \"year\": 1999}' | ascribe ingest pets -
-  ascribe delete pets --where 'year < 2000'")]
+  ascribe delete pets --where 'year < 2000'"
+)]
 pub(super) struct DeleteArguments {
     #[command(flatten)]
     store: StoreArguments,

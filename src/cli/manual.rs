@@ -12,7 +12,13 @@ pub(super) fn write_manual(mut command: Command, out: &mut dyn Write) -> Result<
     // Gives every verb its full name and usage.
     command.build();
     let mut page = Vec::new();
-    Man::new(command.clone()).render(&mut page)?;
+    let man = Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    man.render_extra_section(&mut page)?;
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
         let mut section = Vec::new();
         let man = Man::new(verb.clone());
@@ -25,7 +31,8 @@ pub(super) fn write_manual(mut command: Command, out: &mut dyn Write) -> Result<
         // Sections of a verb's own page become parts of its section here.
         page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
     }
-    out.write_all(&page).map_err(Failure::Output)
+    let page = String::from_utf8_lossy(&page).replace(" EXTRA\n", " EXAMPLE\n");
+    out.write_all(page.as_bytes()).map_err(Failure::Output)
 }
 
 #[cfg(test)]
@@ -46,7 +53,7 @@ mod tests {
         assert!(page.contains(".TH ascribe"), "{page}");
         let verb = &page[page.find(".SH \"ASCRIBE QUERY\"").unwrap()..];
         assert!(
-            verb.contains("side") && verb.contains(".SS SYNOPSIS") && verb.contains("Which end"),
+            verb.contains("side") && verb.contains(".SS EXAMPLE") && verb.contains("Which end"),
             "{verb}"
         );
         assert!(!verb[5..].contains("\n.SH "), "{verb}");

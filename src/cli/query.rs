@@ -21,11 +21,14 @@ use crate::engine::{Query, QueryInput, Snapshot};
 /// on them hurts it. z says how many standard deviations a score lies from the mean over all rows, percentile how
 /// many per cent of the rows score lower.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    override_usage = "ascribe query [OPTIONS] <STORE> <TEXT|--key <KEY>|--vector <FILE>>",
+    after_help = "\
 Example:
   ascribe create pets --encoder hashed
   echo '{\"text\": \"a cat on a mat\"}' | ascribe ingest pets -
-  ascribe query pets 'cats and mats' -k 3")]
+  ascribe query pets 'cats and mats' -k 3"
+)]
 pub(super) struct QueryArguments {
     #[command(flatten)]
     store: StoreArguments,

@@ -1,0 +1,11 @@
+//! The `ascribe` binary from outside: what is typed, what comes back, what the store looks like afterwards.
+#![cfg(feature = "cli")]
+// A test ends with a panic; clippy knows that only of functions that are tests themselves.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod formats;
+mod help;
+mod interruption;
+mod refusals;
+mod verbs;
+mod workplace;
