@@ -1,6 +1,6 @@
 //! The encoder of each column: built in, given by the program, or fitted at the first rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
@@ -8,7 +8,7 @@ use super::context::Context;
 use super::options::ColumnEncoder;
 use crate::encoder::{EncodeError, Encoder, EncoderSpecification, HashedEncoder, VectorsEncoder};
 use crate::format::{ColumnKind, ColumnRecord, EncoderRecord};
-use crate::storage::{FileError, read_encoder_file};
+use crate::storage::{EncoderFile, FileError};
 
 /// An encoder that a column cannot use.
 #[derive(Debug, Error)]
@@ -87,10 +87,29 @@ pub(super) fn takes_vectors(record: &EncoderRecord) -> bool {
     matches!(EncoderSpecification::parse(&record.specification), Ok(EncoderSpecification::Vectors { .. }))
 }
 
+/// Opens the file of a column's encoder; `None` if it has none (yet).
+pub(super) fn open_encoder_file(
+    context: &Context,
+    column: &ColumnRecord,
+) -> Result<Option<EncoderFile>, FileError> {
+    let ColumnKind::Embedding(record) = &column.kind else { return Ok(None) };
+    let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else { return Ok(None) };
+    EncoderFile::open(context.storage.as_ref(), column.id, &fingerprint, state).map(Some)
+}
+
 /// Opens the encoder of a column whose fingerprint is fixed.
 pub(super) fn open_encoder(
     context: &Context,
     column: &ColumnRecord,
+) -> Result<Arc<dyn Encoder>, EncoderError> {
+    encoder_of(context, column, open_encoder_file(context, column)?.as_ref())
+}
+
+/// The encoder of a column whose fingerprint is fixed, and whose file is open.
+fn encoder_of(
+    context: &Context,
+    column: &ColumnRecord,
+    file: Option<&EncoderFile>,
 ) -> Result<Arc<dyn Encoder>, EncoderError> {
     let unreadable = |reason: String| EncoderError::State { column: column.name.clone(), reason };
     let ColumnKind::Embedding(record) = &column.kind else {
@@ -104,11 +123,11 @@ pub(super) fn open_encoder(
     let encoder: Arc<dyn Encoder> = match EncoderSpecification::parse(&record.specification) {
         Ok(EncoderSpecification::Vectors { width }) => Arc::new(VectorsEncoder::new(width)),
         Ok(EncoderSpecification::Hashed { .. }) => {
-            let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else {
+            let Some(file) = file else {
                 return Err(EncodeError::NotFitted { encoder: record.specification.clone() }.into());
             };
-            let bytes = read_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state)?;
-            Arc::new(HashedEncoder::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?)
+            let bytes = file.state()?;
+            Arc::new(HashedEncoder::from_bytes(bytes).map_err(|error| unreadable(error.to_string()))?)
         }
         Err(_) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
     };
@@ -117,6 +136,35 @@ pub(super) fn open_encoder(
         return Err(EncoderError::Mismatch { column: column.name.clone(), expected, found });
     }
     Ok(encoder)
+}
+
+/// The encoder of one column, for all snapshots in which the column is the same.
+#[derive(Debug)]
+pub(super) struct EncoderSlot {
+    column: ColumnRecord,
+    /// Open from the start, so that the encoder can be made whatever becomes of the column.
+    file: Option<EncoderFile>,
+    encoder: OnceLock<Arc<dyn Encoder>>,
+}
+
+impl EncoderSlot {
+    pub(super) fn open(context: &Context, column: &ColumnRecord) -> Result<Self, FileError> {
+        let file = open_encoder_file(context, column)?;
+        Ok(Self { column: column.clone(), file, encoder: OnceLock::new() })
+    }
+
+    pub(super) fn column(&self) -> &ColumnRecord {
+        &self.column
+    }
+
+    /// The encoder, made at the first call.
+    pub(super) fn encoder(&self, context: &Context) -> Result<Arc<dyn Encoder>, EncoderError> {
+        if let Some(made) = self.encoder.get() {
+            return Ok(Arc::clone(made));
+        }
+        let encoder = encoder_of(context, &self.column, self.file.as_ref())?;
+        Ok(Arc::clone(self.encoder.get_or_init(|| encoder)))
+    }
 }
 
 /// Checks every encoder that the program gave against the columns it gave them for.

@@ -1,11 +1,11 @@
 //! A committed state that does not change while it is held.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::answer::Row;
 use super::context::Context;
-use super::encoders::{EncoderError, open_encoder};
+use super::encoders::{EncoderError, EncoderSlot, open_encoder};
 use super::query::QueryError;
 use super::segment::{Segment, SegmentView};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
@@ -24,8 +24,8 @@ pub(super) struct SnapshotInner {
     pub(super) context: Arc<Context>,
     pub(super) state: Arc<Manifest>,
     pub(super) segments: Vec<SegmentView>,
-    /// Encoders by column, opened at the first text.
-    encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>>,
+    /// Encoders by column, made at the first text.
+    encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
     _pin: Option<Pin>,
 }
@@ -53,13 +53,13 @@ impl Snapshot {
                 .map_err(|error| segment.rows.file().content_error(format!("its deleted rows: {error}")))?;
             segments.push(SegmentView::new(segment, deleted));
         }
-        let mut encoders: BTreeMap<ColumnId, OnceLock<Arc<dyn Encoder>>> = BTreeMap::new();
+        let mut encoders = BTreeMap::new();
         for column in &state.store.columns {
-            let slot = OnceLock::new();
-            // A column's encoder changes only once, when it is fitted to the first rows.
-            if let Some(open) = previous.and_then(|snapshot| snapshot.inner.encoders.get(&column.id)?.get()) {
-                let _ = slot.set(Arc::clone(open));
-            }
+            let open = previous.and_then(|snapshot| snapshot.inner.encoders.get(&column.id));
+            let slot = match open.filter(|slot| slot.column() == column) {
+                Some(open) => Arc::clone(open),
+                None => Arc::new(EncoderSlot::open(context, column)?),
+            };
             encoders.insert(column.id, slot);
         }
         let context = Arc::clone(context);
@@ -131,17 +131,12 @@ impl Snapshot {
         }
     }
 
-    /// The encoder of a column, opened at the first call.
+    /// The encoder of a column, made at the first call.
     pub(super) fn encoder(&self, column: &ColumnRecord) -> Result<Arc<dyn Encoder>, EncoderError> {
-        let slot = self.inner.encoders.get(&column.id);
-        if let Some(open) = slot.and_then(OnceLock::get) {
-            return Ok(Arc::clone(open));
+        match self.inner.encoders.get(&column.id) {
+            Some(slot) => slot.encoder(&self.inner.context),
+            None => open_encoder(&self.inner.context, column),
         }
-        let encoder = open_encoder(&self.inner.context, column)?;
-        if let Some(slot) = slot {
-            let _ = slot.set(Arc::clone(&encoder));
-        }
-        Ok(encoder)
     }
 
     /// Deleted rows of each segment, in segment order.

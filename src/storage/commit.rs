@@ -145,7 +145,15 @@ impl Writer {
         catalog.commit(None, &first)?;
         publish(storage.as_ref(), &first)?;
         let state = Arc::new(first);
-        Ok(Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, leftovers: false, _lock: lock })
+        Ok(Self {
+            storage,
+            catalog: Some(catalog),
+            catalog_file,
+            state,
+            poisoned: false,
+            leftovers: false,
+            _lock: lock,
+        })
     }
 
     /// Opens a store for writing: takes the lock, trusts or checks the catalog, publishes what a crash left
@@ -174,8 +182,15 @@ impl Writer {
             return Err(CatalogError::Damaged { reason }.into());
         }
         let state = Arc::new(state);
-        let mut writer =
-            Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, leftovers: false, _lock: lock };
+        let mut writer = Self {
+            storage,
+            catalog: Some(catalog),
+            catalog_file,
+            state,
+            poisoned: false,
+            leftovers: false,
+            _lock: lock,
+        };
         writer.recover()?;
         Ok(writer)
     }
@@ -197,8 +212,15 @@ impl Writer {
         catalog.commit(None, &state)?;
         medium.sync_folder("").map_err(io_error(medium, "sync", ""))?;
         let state = Arc::new(state);
-        let mut writer =
-            Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, leftovers: false, _lock: lock };
+        let mut writer = Self {
+            storage,
+            catalog: Some(catalog),
+            catalog_file,
+            state,
+            poisoned: false,
+            leftovers: false,
+            _lock: lock,
+        };
         writer.recover()?;
         Ok(writer)
     }

@@ -26,6 +26,44 @@ pub fn write_encoder_file(
     writer.finish()
 }
 
+/// An encoder file open for reading.
+#[derive(Debug)]
+pub struct EncoderFile(SealedFile);
+
+impl EncoderFile {
+    /// Opens the state file of a column's encoder.
+    ///
+    /// # Errors
+    /// It is missing, or not the recorded file.
+    ///
+    /// # Complexity
+    /// Reads header and footer only.
+    pub fn open(
+        storage: &dyn Storage,
+        column: ColumnId,
+        fingerprint: &Fingerprint,
+        expected: FileRecord,
+    ) -> Result<Self, FileError> {
+        let name = encoder_file_name(column, fingerprint);
+        SealedFile::open(storage, &name, FileKind::Encoder, expected).map(Self)
+    }
+
+    /// The encoder's state.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    ///
+    /// # Complexity
+    /// Reads the whole file.
+    pub fn state(&self) -> Result<&[u8], FileError> {
+        let Self(file) = self;
+        file.verify()?;
+        let section =
+            file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
+        file.read(section, 0..section.length)
+    }
+}
+
 /// Reads an encoder's state.
 ///
 /// # Errors
@@ -36,10 +74,5 @@ pub fn read_encoder_file(
     fingerprint: &Fingerprint,
     expected: FileRecord,
 ) -> Result<Vec<u8>, FileError> {
-    let file =
-        SealedFile::open(storage, &encoder_file_name(column, fingerprint), FileKind::Encoder, expected)?;
-    file.verify()?;
-    let section =
-        file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
-    file.read(section, 0..section.length).map(<[u8]>::to_vec)
+    EncoderFile::open(storage, column, fingerprint, expected)?.state().map(<[u8]>::to_vec)
 }

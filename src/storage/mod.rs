@@ -39,7 +39,7 @@ pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, chec
 pub use column_file::{ColumnFile, ColumnFileWriter, column_file_name};
 pub use commit::{CommitError, OpenWriterError, Writer, read_idle_catalog};
 pub use disk::{DiskOptions, DiskStorage};
-pub use encoder_file::{encoder_file_name, read_encoder_file, write_encoder_file};
+pub use encoder_file::{EncoderFile, encoder_file_name, read_encoder_file, write_encoder_file};
 pub use garbage::{Collected, collect_garbage};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
