@@ -132,6 +132,8 @@ pub struct Writer {
     catalog_file: Arc<dyn RandomFile>,
     state: Arc<Manifest>,
     poisoned: bool,
+    /// Whether sealed files may lie around that only readers of older commits name.
+    leftovers: bool,
     _lock: Box<dyn FileLock>,
 }
 
@@ -178,7 +180,15 @@ impl Writer {
         storage.sync_folder("").map_err(io_error(storage.as_ref(), "sync", ""))?;
         catalog.commit(None, &state)?;
         let state = Arc::new(state);
-        Ok(Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, _lock: lock })
+        Ok(Self {
+            storage,
+            catalog: Some(catalog),
+            catalog_file,
+            state,
+            poisoned: false,
+            leftovers: false,
+            _lock: lock,
+        })
     }
 
     /// Opens a store for writing: takes the lock, trusts or checks the catalog, publishes what a crash left
@@ -211,8 +221,15 @@ impl Writer {
             return Err(CatalogError::Damaged { reason }.into());
         }
         let state = Arc::new(state);
-        let mut writer =
-            Self { storage, catalog: Some(catalog), catalog_file, state, poisoned: false, _lock: lock };
+        let mut writer = Self {
+            storage,
+            catalog: Some(catalog),
+            catalog_file,
+            state,
+            poisoned: false,
+            leftovers: false,
+            _lock: lock,
+        };
         writer.recover()?;
         Ok(writer)
     }
@@ -297,8 +314,8 @@ impl Writer {
             || next.store.columns.len() < self.state.store.columns.len();
         self.state = Arc::new(next);
         self.poisoned = false;
-        // The commit has happened; litter that cannot be removed now waits for the next time.
-        let _ = collect_garbage(self.storage.as_ref(), &self.state, dropped_files);
+        self.leftovers |= dropped_files;
+        self.collect(self.leftovers);
         Ok(())
     }
 
@@ -314,6 +331,15 @@ impl Writer {
     /// Whether a failed commit keeps this writer from going on.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
+    }
+
+    /// Removes what nobody needs any more. The commit has happened: litter that cannot be removed now waits for the
+    /// next time.
+    fn collect(&mut self, sealed_files_too: bool) {
+        let collected = collect_garbage(self.storage.as_ref(), &self.state, sealed_files_too);
+        if sealed_files_too {
+            self.leftovers = collected.map_or(true, |collected| collected.has_readers);
+        }
     }
 
     fn publish_state(&self) -> Result<(), OpenWriterError> {
@@ -350,7 +376,7 @@ impl Writer {
         if !published {
             self.publish_state()?;
         }
-        let _ = collect_garbage(medium, &self.state, true);
+        self.collect(true);
         self.skip_leftover_segments()
     }
 

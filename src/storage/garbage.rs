@@ -46,8 +46,17 @@ fn pinned_commits(storage: &dyn Storage) -> std::io::Result<BTreeSet<CommitSeq>>
     Ok(pinned)
 }
 
-/// Removes old manifests and, if `sealed_files_too`, sealed files that nobody names. Returns the number of files
-/// removed. Only the writer may call it, after publishing `state`.
+/// What a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files removed.
+    pub removed: usize,
+    /// Whether readers pin older commits, so that files which only these name may be left.
+    pub has_readers: bool,
+}
+
+/// Removes old manifests and, if `sealed_files_too`, sealed files that nobody names. Only the writer may call it, after
+/// publishing `state`.
 ///
 /// A file that cannot be removed now stays for the next time; if a pinned manifest cannot be read, nothing is removed.
 ///
@@ -60,9 +69,10 @@ pub fn collect_garbage(
     storage: &dyn Storage,
     state: &Manifest,
     sealed_files_too: bool,
-) -> std::io::Result<usize> {
+) -> std::io::Result<Collected> {
     let pinned = pinned_commits(storage)?;
-    let mut removed = 0;
+    let has_readers = pinned.iter().any(|commit| *commit != state.store.commit);
+    let mut collected = Collected { removed: 0, has_readers };
     let mut kept = referenced_files(state);
     for file in storage.list("")? {
         let Some(commit) = manifest_sequence(&file) else { continue };
@@ -70,22 +80,22 @@ pub fn collect_garbage(
             continue;
         }
         if !pinned.contains(&commit) {
-            removed += usize::from(storage.remove(&file).is_ok());
+            collected.removed += usize::from(storage.remove(&file).is_ok());
         } else if sealed_files_too {
-            let Ok(manifest) = read_manifest(storage, commit) else { return Ok(removed) };
+            let Ok(manifest) = read_manifest(storage, commit) else { return Ok(collected) };
             kept.extend(referenced_files(&manifest));
         }
     }
     if !sealed_files_too {
-        return Ok(removed);
+        return Ok(collected);
     }
     for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
         for file in storage.list(folder)? {
             let name = format!("{folder}/{file}");
             if !kept.contains(&name) {
-                removed += usize::from(storage.remove(&name).is_ok());
+                collected.removed += usize::from(storage.remove(&name).is_ok());
             }
         }
     }
-    Ok(removed)
+    Ok(collected)
 }

@@ -42,7 +42,7 @@ pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{
     encoder_file_name, open_encoder_file, read_encoder_file, read_encoder_state, write_encoder_file,
 };
-pub use garbage::collect_garbage;
+pub use garbage::{Collected, collect_garbage};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{
