@@ -89,15 +89,17 @@ fn a_killed_writer_leaves_a_store_that_opens() {
     BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an acknowledgement");
     signal(&child, "-KILL");
     assert_eq!(code_of(&mut child), -1);
-    let rows = place.rows("s");
-    assert!(rows == 10 || rows == 20, "{rows}");
+    let seen = place.rows("s");
+    assert!(seen == 10 || seen == 20, "{seen}");
     // Opening for writing checks the catalog that was not closed, in a child process.
     let run = place.run_with_input(
         &["ingest", "s", "-", "--key", "id", "--vector", "v"],
         "{\"id\": \"z\", \"v\": [1]}\n",
     );
     run.ok();
-    assert_eq!(place.rows("s"), rows + 1);
+    // The kill may have come between a commit and its publication, which opening for writing makes up for.
+    let rows = place.rows("s") - 1;
+    assert!((rows == 10 || rows == 20) && rows >= seen, "{seen}, then {rows}");
     place.verify("s");
 }
 
