@@ -115,7 +115,9 @@ impl Store {
                 return self.fill(transaction, &documents, matrix, column);
             }
         }
-        let is_typed = !import.keys.values_are_text();
+        // A value that is text may be parsed if either input has nothing but text.
+        let is_text = |source: &dyn Source| source.values_are_text();
+        let is_typed = !is_text(import.keys) && !import.metadata.as_deref().is_some_and(is_text);
         let (documents, kept, skipped) = keep(&mut transaction, documents, import.on_duplicate)?;
         let rows = documents.len() as u64;
         let texts = documents.iter().filter_map(|document| document.text.as_deref());

@@ -31,10 +31,9 @@ impl Snapshot {
             let files = std::iter::once(view.segment.rows.file())
                 .chain(view.segment.columns().map(|column| column.file()));
             for file in files {
-                let heap = file.heap_bytes();
                 statistics.bytes_on_disk += file.length();
-                statistics.bytes_heap += heap;
-                statistics.bytes_mapped += if heap == 0 { file.length() } else { 0 };
+                statistics.bytes_heap += file.heap_bytes();
+                statistics.bytes_mapped += if file.is_mapped() { file.length() } else { 0 };
             }
         }
         let storage = self.inner.context.storage.as_ref();

@@ -319,6 +319,10 @@ impl FileBytes for DiskBytes {
             Content::Copied { copy, .. } => copy.get().map_or(0, |bytes| bytes.len() as u64),
         }
     }
+
+    fn is_mapped(&self) -> bool {
+        matches!(self.content, Content::Mapped(_))
+    }
 }
 
 #[derive(Debug)]
@@ -388,9 +392,11 @@ mod tests {
         assert_eq!(copied.heap_bytes(), 0);
         assert!(copied.bytes().unwrap() == bytes);
         assert_eq!(copied.heap_bytes(), bytes.len() as u64);
+        assert!(!copied.is_mapped());
         let mapped = storage(folder.path(), true).open("a").unwrap();
         assert!(mapped.bytes().unwrap() == bytes);
         assert_eq!(mapped.heap_bytes(), 0);
+        assert!(mapped.is_mapped());
     }
 
     #[test]

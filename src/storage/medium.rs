@@ -55,6 +55,11 @@ pub trait FileBytes: Send + Sync + Debug {
 
     /// Heap bytes held for this file; a map holds none.
     fn heap_bytes(&self) -> u64;
+
+    /// Whether the bytes are a memory map.
+    fn is_mapped(&self) -> bool {
+        false
+    }
 }
 
 /// A file that is read and written anywhere: the catalog.

@@ -316,6 +316,11 @@ impl SealedFile {
         self.bytes.heap_bytes()
     }
 
+    /// Whether the content is a memory map.
+    pub fn is_mapped(&self) -> bool {
+        self.bytes.is_mapped()
+    }
+
     /// The section of this tag, if there is one.
     pub fn section(&self, tag: u32) -> Option<Section> {
         self.footer.section(tag)

@@ -35,6 +35,10 @@ impl CatalogCheck for CheckInProcess {
 /// # Errors
 /// The bytes are damaged, or redb panicked on them.
 pub fn check_catalog_bytes(bytes: Vec<u8>) -> Result<Option<Manifest>, CatalogError> {
+    // Nothing was ever written to it.
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let checked = catch_unwind(AssertUnwindSafe(|| {
         let database = builder().create_with_backend(MemoryBackend::new(bytes))?;
         let mut catalog = Catalog::from_database(database);
