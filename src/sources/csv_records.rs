@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::csv_scan::RecordScan;
 use super::lines::{LineReader, without_line_end};
-use super::{Document, FieldNames, Place, Position, Source, SourceError, json};
+use super::source::source_over_lines;
+use super::{Document, FieldNames, Place, Position, SourceError, json};
 use crate::base::limits::LINE_VALUES_MAX;
 
 /// Reads CSV with a header row: every record one document, every other field than the named ones a metadata string.
@@ -213,38 +214,12 @@ fn field_text<'a>(
     })
 }
 
-impl<R: BufRead + Send> Source for CsvRecords<R> {
-    fn values_are_text(&self) -> bool {
-        true
-    }
-
-    fn next(&mut self) -> Result<Option<Document>, SourceError> {
-        self.lines.check_open()?;
-        let result = self.read();
-        self.lines.settle(&result);
-        result
-    }
-
-    fn position(&self) -> Option<Position> {
-        self.lines.position()
-    }
-
-    fn name(&self) -> &str {
-        self.lines.name()
-    }
-
-    fn total_bytes(&self) -> Option<u64> {
-        self.lines.total_bytes()
-    }
-
-    fn consumed_bytes(&self) -> u64 {
-        self.lines.read_bytes()
-    }
-}
+source_over_lines!(CsvRecords, true);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::Source;
 
     fn all(input: impl AsRef<[u8]>, fields: FieldNames) -> Result<Vec<Document>, SourceError> {
         let mut source = CsvRecords::new(input.as_ref(), "in.csv", b',', fields)?;

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::json::{self, described};
 use super::lines::{LineReader, as_text};
-use super::{Document, FieldNames, Position, Source, SourceError};
+use super::source::source_over_lines;
+use super::{Document, FieldNames, Position, SourceError};
 
 /// Reads JSON Lines: every line one object, every other member than the named ones metadata.
 ///
@@ -78,30 +79,7 @@ impl<R: BufRead> JsonLines<R> {
     }
 }
 
-impl<R: BufRead + Send> Source for JsonLines<R> {
-    fn next(&mut self) -> Result<Option<Document>, SourceError> {
-        self.lines.check_open()?;
-        let result = self.read();
-        self.lines.settle(&result);
-        result
-    }
-
-    fn position(&self) -> Option<Position> {
-        self.lines.position()
-    }
-
-    fn name(&self) -> &str {
-        self.lines.name()
-    }
-
-    fn total_bytes(&self) -> Option<u64> {
-        self.lines.total_bytes()
-    }
-
-    fn consumed_bytes(&self) -> u64 {
-        self.lines.read_bytes()
-    }
-}
+source_over_lines!(JsonLines, false);
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +87,7 @@ mod tests {
 
     use super::*;
     use crate::base::limits::{EMBEDDING_WIDTH_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX, TEXT_BYTES_MAX};
+    use crate::sources::Source;
 
     fn fields() -> FieldNames {
         FieldNames { key: Some("id".into()), text: Some("body".into()), vector: Some("v".into()) }

@@ -30,3 +30,39 @@ pub trait Source: Send {
     /// Bytes read so far, for progress. Beyond the last document's end where blank lines followed it.
     fn consumed_bytes(&self) -> u64;
 }
+
+/// A reader that takes documents from `lines`, one after the other, with its own `read`: what is the same for all of
+/// them. The second argument says whether values are text only.
+macro_rules! source_over_lines {
+    ($reader:ident, $values_are_text:literal) => {
+        impl<R: std::io::BufRead + Send> $crate::sources::Source for $reader<R> {
+            fn next(&mut self) -> Result<Option<$crate::sources::Document>, $crate::sources::SourceError> {
+                self.lines.check_open()?;
+                let result = self.read();
+                self.lines.settle(&result);
+                result
+            }
+
+            fn position(&self) -> Option<$crate::sources::Position> {
+                self.lines.position()
+            }
+
+            fn name(&self) -> &str {
+                self.lines.name()
+            }
+
+            fn values_are_text(&self) -> bool {
+                $values_are_text
+            }
+
+            fn total_bytes(&self) -> Option<u64> {
+                self.lines.total_bytes()
+            }
+
+            fn consumed_bytes(&self) -> u64 {
+                self.lines.read_bytes()
+            }
+        }
+    };
+}
+pub(super) use source_over_lines;

@@ -6,7 +6,8 @@ use serde_json::Map;
 
 use super::fields::check_text;
 use super::lines::{LineReader, as_text};
-use super::{Document, FieldNames, Position, Source, SourceError};
+use super::source::source_over_lines;
+use super::{Document, FieldNames, Position, SourceError};
 
 /// Reads plain text: every line that is not empty is the text of a document without key and metadata.
 ///
@@ -67,35 +68,13 @@ impl<R: BufRead> TextLines<R> {
     }
 }
 
-impl<R: BufRead + Send> Source for TextLines<R> {
-    fn next(&mut self) -> Result<Option<Document>, SourceError> {
-        self.lines.check_open()?;
-        let result = self.read();
-        self.lines.settle(&result);
-        result
-    }
-
-    fn position(&self) -> Option<Position> {
-        self.lines.position()
-    }
-
-    fn name(&self) -> &str {
-        self.lines.name()
-    }
-
-    fn total_bytes(&self) -> Option<u64> {
-        self.lines.total_bytes()
-    }
-
-    fn consumed_bytes(&self) -> u64 {
-        self.lines.read_bytes()
-    }
-}
+source_over_lines!(TextLines, false);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::limits::TEXT_BYTES_MAX;
+    use crate::sources::Source;
 
     #[test]
     fn lines_are_texts_without_their_ends() {
