@@ -7,7 +7,7 @@ use ascribe::base::{Cancel, ElementType, FieldDeclaration, FieldType, RandomStre
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{
     ColumnDefinition, ColumnEncoder, CreateOptions, DeleteSelection, Import, IngestOptions, OnDuplicate,
-    OpenOptions, Reader, Store, Watch, verify,
+    OpenError, OpenOptions, Reader, Store, Watch, verify,
 };
 use ascribe::sources::{FieldNames, InputFormat, Matrix, Source, from_reader};
 use ascribe::storage::{CheckInProcess, Failure, SimulatedStorage, Storage};
@@ -57,27 +57,26 @@ fn create(storage: &SimulatedStorage) -> Store {
     Store::create(Arc::new(storage.clone()), create, options).expect("an empty medium takes a store")
 }
 
-/// Opens for writing with the encoders of whichever of the two schemas the store has.
-fn open(storage: &SimulatedStorage, candidates: [&Model; 2], seed: u64) -> Store {
+/// Opens with the encoders of whichever of the two schemas the store has.
+fn opened<T>(candidates: [&Model; 2], what: &str, open: impl Fn(OpenOptions) -> Result<T, OpenError>) -> T {
     let mut last = None;
     for model in candidates {
-        match Store::open(Arc::new(storage.clone()), options(&model.extra_columns)) {
-            Ok(store) => return store,
+        match open(options(&model.extra_columns)) {
+            Ok(opened) => return opened,
             Err(error) => last = Some(error),
         }
     }
-    panic!("seed {seed}: cannot open for writing: {}", last.expect("there are two candidates"));
+    panic!("{what}: {}", last.expect("there are two candidates"));
+}
+
+fn open(storage: &SimulatedStorage, candidates: [&Model; 2], seed: u64) -> Store {
+    let what = format!("seed {seed}: cannot open for writing");
+    opened(candidates, &what, |options| Store::open(Arc::new(storage.clone()), options))
 }
 
 fn read(storage: &SimulatedStorage, candidates: [&Model; 2], seed: u64) -> Reader {
-    let mut last = None;
-    for model in candidates {
-        match Reader::open(Arc::new(storage.clone()), options(&model.extra_columns)) {
-            Ok(reader) => return reader,
-            Err(error) => last = Some(error),
-        }
-    }
-    panic!("seed {seed}: cannot open for reading: {}", last.expect("there are two candidates"));
+    let what = format!("seed {seed}: cannot open for reading");
+    opened(candidates, &what, |options| Reader::open(Arc::new(storage.clone()), options))
 }
 
 /// A change to a store, and what it makes of a model.
