@@ -12,8 +12,8 @@ use super::catalog::{CATALOG_NAME, Catalog, CatalogCheck, CatalogError};
 use super::garbage::collect_garbage;
 use super::medium::{FileLock, RandomFile, Storage};
 use super::published::{
-    ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, publish, read_current,
-    read_manifest, write_anew,
+    ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, newest_undamaged,
+    publish, read_current, read_manifest, write_anew,
 };
 use crate::base::{CommitSeq, SegmentId, checksum};
 use crate::format::{Manifest, ManifestError, encode_manifest, manifest_name};
@@ -165,7 +165,7 @@ impl Writer {
             }
         }
         let writer = Self::with_new_catalog(Arc::clone(&storage), lock, first)?;
-        writer.publish_state()?;
+        publish_state(storage.as_ref(), &writer.state)?;
         Ok(writer)
     }
 
@@ -207,8 +207,9 @@ impl Writer {
         let lock = lock_writer(medium)?;
         let catalog_file = open_catalog_file(medium)?;
         let bytes = read_catalog(medium, catalog_file.as_ref())?;
-        // Without any manifest, an unreadable catalog is a creation that was cut off.
-        if !is_published && !matches!(check.check(bytes.clone()), Ok(Some(_))) {
+        // Without any manifest or row, an unreadable catalog is a creation that was cut off.
+        let rows = medium.list(SEGMENTS_FOLDER).map_err(io_error(medium, "list", SEGMENTS_FOLDER))?;
+        if !is_published && rows.is_empty() && !matches!(check.check(bytes.clone()), Ok(Some(_))) {
             return Err(not_a_store());
         }
         let trusted = closed_cleanly(medium, &bytes);
@@ -237,45 +238,46 @@ impl Writer {
     /// Makes a new catalog and opens the store. The old one stays beside it under another name.
     ///
     /// If the old catalog can be read after all and is not behind, its state is taken: it may hold a commit that was
-    /// not published. Otherwise the newest manifest that can be read is.
+    /// not published. Otherwise the newest manifest that is not damaged is; damaged ones of later commits are renamed
+    /// too, and those commits are lost. Cut off at any moment, it can be called again.
     ///
     /// # Errors
-    /// Neither can be read, another process writes, or the medium fails.
+    /// Neither can be read, another process writes, a version is too new, or the medium fails: an error of the medium
+    /// is not taken for damage.
     pub fn repair(storage: Arc<dyn Storage>, check: &dyn CatalogCheck) -> Result<Self, OpenWriterError> {
         let medium = storage.as_ref();
-        let commits = manifest_commits(medium)?;
-        if commits.is_empty() {
+        let has_catalog = || medium.exists(CATALOG_NAME).map_err(io_error(medium, "find", CATALOG_NAME));
+        // Not to leave a lock file among somebody's files.
+        if manifest_commits(medium)?.is_empty() && !has_catalog()? {
             return Err(OpenWriterError::NotAStore { path: medium.describe("") });
         }
         let lock = lock_writer(medium)?;
-        let has_catalog = medium.exists(CATALOG_NAME).map_err(io_error(medium, "find", CATALOG_NAME))?;
+        let commits = manifest_commits(medium)?;
+        let has_catalog = has_catalog()?;
         let from_catalog = if has_catalog {
             let file = open_catalog_file(medium)?;
             check.check(read_catalog(medium, file.as_ref())?).ok().flatten()
         } else {
             None
         };
-        let mut published = commits.iter().map(|commit| read_manifest(medium, *commit));
-        let newest = match published.find(Result::is_ok) {
-            Some(manifest) => manifest,
-            None => read_manifest(medium, commits[0]),
+        let behind = from_catalog.as_ref().map(|state| state.store.commit);
+        let later: Vec<CommitSeq> = commits.iter().copied().filter(|commit| Some(*commit) > behind).collect();
+        let state = match newest_undamaged(medium, &later)?.or(from_catalog) {
+            Some(state) => state,
+            None => match commits.first() {
+                Some(newest) => read_manifest(medium, *newest)?,
+                None => return Err(OpenWriterError::NotAStore { path: medium.describe("") }),
+            },
         };
-        let state = match (from_catalog, newest) {
-            (Some(state), Ok(manifest)) if manifest.store.commit > state.store.commit => manifest,
-            (Some(state), _) => state,
-            (None, newest) => newest?,
-        };
+        // Published first: whatever happens to the catalogs from here on, the next repair finds this state.
+        publish_state(medium, &state)?;
+        for commit in commits.into_iter().filter(|commit| *commit > state.store.commit) {
+            set_aside(medium, &manifest_name(commit))?;
+        }
         if has_catalog {
-            let unused = (1..).map(|number: u64| format!("{CATALOG_NAME}.damaged-{number}"));
-            for kept in unused {
-                if !medium.exists(&kept).map_err(io_error(medium, "find", &kept))? {
-                    medium.rename(CATALOG_NAME, &kept).map_err(io_error(medium, "rename", CATALOG_NAME))?;
-                    break;
-                }
-            }
+            set_aside(medium, CATALOG_NAME)?;
         }
         let mut writer = Self::with_new_catalog(Arc::clone(&storage), lock, state)?;
-        writer.publish_state()?;
         writer.recover()?;
         Ok(writer)
     }
@@ -293,7 +295,7 @@ impl Writer {
     /// Commits `next`, whose new sealed files are written and synced already, and publishes it.
     ///
     /// # Errors
-    /// See [`CommitError`]; after any of them the writer refuses further commits.
+    /// See [`CommitError`]; after any of them but [`CommitError::State`] the writer refuses further commits.
     pub fn commit(&mut self, next: Manifest) -> Result<(), CommitError> {
         let catalog = self.catalog.as_ref().filter(|_| !self.poisoned).ok_or(CommitError::Poisoned)?;
         // What readers would refuse must not get as far as the catalog.
@@ -342,16 +344,6 @@ impl Writer {
         }
     }
 
-    fn publish_state(&self) -> Result<(), OpenWriterError> {
-        let medium = self.storage.as_ref();
-        let commit = self.state.store.commit;
-        let manifest = encode_manifest(&self.state).map_err(|source| PublishedError::Damaged {
-            path: medium.describe(&manifest_name(commit)),
-            source,
-        })?;
-        Ok(publish(medium, commit, &manifest)?)
-    }
-
     /// Brings manifest and catalog together after a crash. The manifest is never ahead of the catalog: if one of a
     /// later commit is there, readable or not, the catalog is an old copy, and nothing is touched.
     fn recover(&mut self) -> Result<(), OpenWriterError> {
@@ -374,9 +366,15 @@ impl Writer {
                 Some(Err(_)) | None => false,
             };
         if !published {
-            self.publish_state()?;
+            publish_state(medium, &self.state)?;
         }
         self.collect(true);
+        let medium = self.storage.as_ref();
+        // A copy of the store may lack folders that were empty.
+        for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, PINS_FOLDER] {
+            medium.create_folder(folder).map_err(io_error(medium, "create", folder))?;
+        }
+        medium.sync_folder("").map_err(io_error(medium, "sync", ""))?;
         self.skip_leftover_segments()
     }
 
@@ -423,6 +421,28 @@ fn io_error(
     move |source| OpenWriterError::Io { operation, path: path.clone(), source }
 }
 
+fn publish_state(storage: &dyn Storage, state: &Manifest) -> Result<(), OpenWriterError> {
+    let commit = state.store.commit;
+    let manifest = encode_manifest(state).map_err(|source| PublishedError::Damaged {
+        path: storage.describe(&manifest_name(commit)),
+        source,
+    })?;
+    Ok(publish(storage, commit, &manifest)?)
+}
+
+/// Renames a damaged file to a name that nobody reads and that is not taken.
+fn set_aside(storage: &dyn Storage, name: &str) -> Result<(), OpenWriterError> {
+    let mut number = 1_u64;
+    let kept = loop {
+        let kept = format!("{name}.damaged-{number}");
+        if !storage.exists(&kept).map_err(io_error(storage, "find", &kept))? {
+            break kept;
+        }
+        number += 1;
+    };
+    storage.rename(name, &kept).map_err(io_error(storage, "rename", name))
+}
+
 fn lock_writer(storage: &dyn Storage) -> Result<Box<dyn FileLock>, OpenWriterError> {
     storage
         .lock_exclusive(LOCK_NAME)
@@ -437,7 +457,9 @@ fn open_catalog_file(storage: &dyn Storage) -> Result<Arc<dyn RandomFile>, OpenW
 fn read_catalog(storage: &dyn Storage, file: &dyn RandomFile) -> Result<Vec<u8>, OpenWriterError> {
     let io = io_error(storage, "read", CATALOG_NAME);
     let length = usize::try_from(file.len().map_err(&io)?).map_err(|error| io(io::Error::other(error)))?;
-    let mut bytes = vec![0; length];
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|error| io(io::Error::other(error)))?;
+    bytes.resize(length, 0);
     file.read_at(0, &mut bytes).map_err(&io)?;
     Ok(bytes)
 }

@@ -106,8 +106,9 @@ pub(super) fn read_manifest(storage: &dyn Storage, commit: CommitSeq) -> Result<
     let name = manifest_name(commit);
     let file = storage.open(&name).map_err(PublishedError::io(storage, "open", &name))?;
     if file.len() > MANIFEST_BYTES_MAX {
-        let error = io::Error::other("the file is larger than a manifest can be");
-        return Err(PublishedError::io(storage, "read", &name)(error));
+        let reason = format!("it has {} bytes, at most {MANIFEST_BYTES_MAX} are possible", file.len());
+        let source = ManifestError::Shape { part: "the manifest", reason };
+        return Err(PublishedError::Damaged { path: storage.describe(&name), source });
     }
     let bytes = file.bytes().map_err(PublishedError::io(storage, "read", &name))?;
     decode_manifest(bytes, commit)
@@ -120,6 +121,24 @@ pub(super) fn manifest_commits(storage: &dyn Storage) -> Result<Vec<CommitSeq>, 
     let mut commits: Vec<CommitSeq> = names.iter().filter_map(|name| manifest_sequence(name)).collect();
     commits.sort_unstable_by(|left, right| right.cmp(left));
     Ok(commits)
+}
+
+/// The newest of these manifests (newest first) that is not damaged.
+///
+/// # Errors
+/// One that is newer cannot be read for another reason than damage: the medium fails, or its version is too new.
+pub(super) fn newest_undamaged(
+    storage: &dyn Storage,
+    commits: &[CommitSeq],
+) -> Result<Option<Manifest>, PublishedError> {
+    for commit in commits {
+        match read_manifest(storage, *commit) {
+            Err(PublishedError::Damaged { source, .. })
+                if !matches!(source, ManifestError::Version { .. }) => {}
+            other => return other.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 /// Publishes a state, whose manifest has these bytes: the manifest, made durable with its name, then CURRENT.
@@ -183,19 +202,32 @@ pub(super) fn pinned_commit(file_name: &str) -> Option<CommitSeq> {
     file_name.rsplit_once('-')?.1.parse().ok().map(CommitSeq)
 }
 
+/// Whether the medium lets nobody write here, so that nobody can pin.
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 /// The current state, pinned. On a read-only medium there is no pin (`None`): the caller then opens every file before
 /// it goes on, and begins again if one is gone.
 ///
 /// # Errors
-/// There is no store, or its manifest cannot be read.
+/// There is no store, its manifest cannot be read, or the medium fails otherwise than by being read-only: a reader that
+/// goes on unpinned may lose its files to a writer.
 pub fn pin_current(storage: &Arc<dyn Storage>) -> Result<(Manifest, Option<Pin>), PublishedError> {
     let mut commit = read_current(storage.as_ref())?;
     for _ in 0..PIN_TRIES {
         let name = pin_name(commit);
-        let lock = storage.lock_shared(&name);
-        let read_only = lock.is_err();
-        let pin =
-            lock.ok().flatten().map(|lock| Pin { storage: Arc::clone(storage), name, lock: Some(lock) });
+        let mut lock = storage.lock_shared(&name);
+        if lock.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // A copy of the store may lack folders that were empty.
+            lock = storage.create_folder(PINS_FOLDER).and_then(|()| storage.lock_shared(&name));
+        }
+        let (lock, read_only) = match lock {
+            Ok(lock) => (lock, false),
+            Err(error) if is_read_only(&error) => (None, true),
+            Err(error) => return Err(PublishedError::io(storage.as_ref(), "lock", &name)(error)),
+        };
+        let pin = lock.map(|lock| Pin { storage: Arc::clone(storage), name, lock: Some(lock) });
         let now = read_current(storage.as_ref())?;
         if now == commit && (pin.is_some() || read_only) {
             match read_manifest(storage.as_ref(), commit) {

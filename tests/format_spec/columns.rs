@@ -33,7 +33,7 @@ fn round_trip(header: &ColumnHeader, modules: &[SketchModule]) {
     storage.create_folder("segments").unwrap();
     let (rows, width) = (header.row_count as usize, header.width as usize);
     let given = sample::plain_values(rows * width);
-    let record = sample::write_column(&storage, header, modules, &given);
+    let record = sample::write_column(&storage, header, modules, &given).unwrap();
     let bytes = storage.read_file(&format!("segments/1.{}.col", header.column)).unwrap();
     let sealed = take_apart(&bytes);
     assert_eq!(sealed.record(&bytes), record);

@@ -50,10 +50,8 @@ fn limits_are_those_of_the_code() {
         ("values of a sketch row", limits::SKETCH_WIDTH_MAX.to_string()),
         ("modules of a sketch", limits::SKETCH_MODULES_MAX.to_string()),
         ("bytes of a manifest file", limits::MANIFEST_BYTES_MAX.to_string()),
-        (
-            "bytes that a record or manifest body may claim while decoded",
-            limits::RECORD_BYTES_MAX.to_string(),
-        ),
+        ("bytes of a record's body, or of a manifest's", limits::RECORD_BYTES_MAX.to_string()),
+        ("bytes that one may claim while it is decoded", limits::RECORD_DECODED_BYTES_MAX.to_string()),
         ("commits in the history", limits::HISTORY_COMMITS_MAX.to_string()),
     ];
     expect("README.md", "Limits", "limit", "value", &expected);

@@ -73,6 +73,7 @@ fn write(storage: &SimulatedStorage) -> String {
         Err(OpenWriterError::Catalog(CatalogError::Damaged { .. } | CatalogError::Database { .. })) => {
             "Catalog"
         }
+        Err(OpenWriterError::CatalogMissing { .. }) => "CatalogMissing",
         Err(OpenWriterError::Contradiction { .. }) => "Contradiction",
         Err(OpenWriterError::Locked { .. }) => "Locked",
         Err(_) => "another",
@@ -229,10 +230,7 @@ fn rows_of_another_moment(length: usize) -> Vec<u8> {
 /// The store of [`sample::store`] with the catalog that it had, closed cleanly, at commit 1.
 fn with_earlier_catalog() -> SimulatedStorage {
     let storage = SimulatedStorage::new();
-    let mut first = sample::first_state();
-    if let ascribe::format::ColumnKind::Embedding(encoder) = &mut first.store.columns[0].kind {
-        encoder.state = None;
-    }
+    let first = sample::first_state();
     drop(Writer::create(Arc::new(storage.clone()), first.clone()).unwrap());
     let (catalog, sum) =
         (storage.read_file("catalog.redb").unwrap(), storage.read_file("catalog.sum").unwrap());
@@ -243,6 +241,73 @@ fn with_earlier_catalog() -> SimulatedStorage {
     storage.overwrite_file("catalog.redb", &catalog).unwrap();
     storage.overwrite_file("catalog.sum", &sum).unwrap();
     storage
+}
+
+#[test]
+fn a_later_manifest_is_never_gone_back_from() {
+    let (storage, _) = sample::store();
+    let later = "MANIFEST-00000000000000000003";
+    // Whether it can be read or not, and whether CURRENT can.
+    for (bytes, current) in [(b"".to_vec(), None), (b"".to_vec(), Some(b"damaged".to_vec()))] {
+        let storage = storage.duplicate();
+        storage.overwrite_file(later, &bytes).unwrap();
+        if let Some(current) = current {
+            storage.overwrite_file("CURRENT", &current).unwrap();
+        }
+        let before: Vec<String> = storage.names();
+        assert_eq!(write(&storage), "OpenWriterError::Contradiction");
+        assert_eq!(storage.names(), before, "nothing is removed");
+    }
+    let current = storage.duplicate();
+    current.overwrite_file("CURRENT", &encode_current(ascribe::base::CommitSeq(3))).unwrap();
+    assert_eq!(write(&current), "OpenWriterError::Contradiction");
+}
+
+#[test]
+fn folders_that_a_copy_lacks_are_made_again() {
+    let (storage, mut writer, _) = super::crash::prepared();
+    let next = {
+        writer.discard_uncommitted();
+        let mut next = Manifest::clone(writer.state());
+        next.store.commit = ascribe::base::CommitSeq(2);
+        next.last.commit = next.store.commit;
+        next
+    };
+    writer.commit(next.clone()).unwrap();
+    drop(writer);
+    let copy = SimulatedStorage::new();
+    for name in storage.names() {
+        copy.overwrite_file(&name, &storage.read_file(&name).unwrap()).unwrap();
+    }
+    // A reader and a writer, each the first to come.
+    assert_eq!(read(&copy.duplicate()), "none");
+    let mut writer = Writer::open(Arc::new(copy.clone()), &CheckInProcess).unwrap();
+    writer.commit(sample::write_segment(&copy, &next)).unwrap();
+    drop(writer);
+    for seed in 0..8 {
+        assert_eq!(super::crash::outcome(copy.crash(seed)), (3, 3), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_reader_goes_on_without_a_pin_only_where_nobody_may_write() {
+    let (storage, _) = sample::store();
+    storage.fail_operation(1, ascribe::storage::Failure::Once);
+    assert_eq!(read(&storage), "PublishedError::Io");
+    assert_eq!(read(&storage), "none");
+}
+
+#[test]
+fn an_unreadable_catalog_is_a_cut_off_creation_only_where_there_are_no_rows() {
+    let (storage, _) = sample::store();
+    storage.remove(MANIFEST).unwrap();
+    storage.remove("CURRENT").unwrap();
+    storage.overwrite_file("catalog.redb", b"no catalog").unwrap();
+    assert_eq!(write(&storage), "OpenWriterError::Catalog");
+    for name in storage.list("segments").unwrap() {
+        storage.remove(&format!("segments/{name}")).unwrap();
+    }
+    assert_eq!(write(&storage), "OpenWriterError::NotAStore");
 }
 
 #[test]

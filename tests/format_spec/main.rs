@@ -7,12 +7,15 @@
 //! | `columns.rs` | column files: every element type, embeddings, dense and factored sketches |
 //! | `constants.rs` | constants, limits, checksums of known bytes |
 //! | `crash.rs` | a power cut after each step of a commit |
+//! | `creation.rs` | a power cut at each sync while a store is created |
 //! | `failures.rs` | changed, cut, missing and exchanged files, and the error that each leads to |
+//! | `full.rs` | an operation of a commit that fails, and a full medium |
 //! | `golden.rs` | files of format version 0, byte for byte |
 //! | `manifest.rs` | manifest, CURRENT and pins |
 //! | `pages.rs` | the tables of a page |
 //! | `projection.rs` | the generator of random projections |
 //! | `records.rs` | catalog records, their frame, tables of the catalog |
+//! | `repair.rs` | what `repair` chooses, and a power cut at each of its syncs |
 //! | `rows.rs` | row files and encoder files |
 //! | `sample.rs` | small contents with distinctive values |
 //! | `sealed.rs` | a reader of sealed files that knows only what the pages say |
@@ -23,12 +26,15 @@ mod body;
 mod columns;
 mod constants;
 mod crash;
+mod creation;
 mod failures;
+mod full;
 mod golden;
 mod manifest;
 mod pages;
 mod projection;
 mod records;
+mod repair;
 mod rows;
 mod sample;
 mod sealed;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ascribe::base::CommitSeq;
-use ascribe::format::{decode_current, decode_manifest, encode_current, encode_manifest};
-use ascribe::storage::{Storage, pin_current};
+use ascribe::base::{ColumnId, CommitSeq, SegmentId};
+use ascribe::format::{Manifest, decode_current, decode_manifest, encode_current, encode_manifest};
+use ascribe::storage::{CommitError, SimulatedStorage, Storage, Writer, pin_current};
 use twox_hash::XxHash3_64;
 
 use super::body::decode;
-use super::pages::{cut, mark, page};
+use super::pages::{cut, mark, page, table};
 use super::records::{COMMIT_LINES, SEGMENT_LINES, SOURCE_LINES, STORE_LINES};
 use super::sample;
 
@@ -45,6 +45,52 @@ fn manifests_are_as_documented() {
     add("last.", &COMMIT_LINES);
     assert_eq!(decode("Manifest", body), expected);
     assert_eq!(decode_manifest(&bytes, CommitSeq(7)), Ok(manifest));
+}
+
+type Breakage = fn(&mut Manifest);
+
+/// A change that breaks each rule of the page, and no other.
+const BREAKAGES: [(&str, Breakage); 15] = [
+    ("segments ascend strictly by number", |state| state.segments.push(state.segments[0].clone())),
+    ("deleted rows ascend strictly by segment", |state| state.deleted.push(state.deleted[0].clone())),
+    ("sources ascend strictly by the bytes of their paths", |state| {
+        state.sources.push(state.sources[0].clone());
+    }),
+    ("columns ascend strictly by number", |state| state.store.columns.swap(1, 2)),
+    ("column files of a segment ascend strictly by column", |state| state.segments[0].columns.swap(0, 1)),
+    ("the column of a column file is one of the columns", |state| {
+        state.segments[0].columns[1].column = ColumnId(3);
+    }),
+    ("a segment with deleted rows is one of the segments", |state| state.deleted[0].segment = SegmentId(2)),
+    ("a segment's number is below next_segment", |state| state.store.next_segment = SegmentId(49)),
+    ("a segment has at most 4294967294 rows", |state| state.segments[0].row_count = u32::MAX),
+    ("a column's number is below next_column", |state| state.store.next_column = ColumnId(4)),
+    ("a column's width is at least 1", |state| state.store.columns[2].width = 0),
+    ("names of fields and columns are names", |state| state.store.fields[1].name = "1st".into()),
+    ("next_segment, next_counter and commit are below 2^62", |state| state.store.next_counter = 1 << 62),
+    ("next_column is below 2^32 - 1", |state| state.store.next_column = ColumnId(u32::MAX)),
+    ("commit is the same in store and last", |state| state.last.commit = CommitSeq(6)),
+];
+
+#[test]
+fn a_state_that_breaks_a_rule_is_neither_read_nor_committed() {
+    let page = table("manifest.md", "What must hold");
+    let rules: Vec<&str> = page.rows.iter().map(|row| page.cell(row, "rule")).collect();
+    assert_eq!(rules, BREAKAGES.map(|(rule, _)| rule));
+    let storage = SimulatedStorage::new();
+    let mut writer = Writer::create(Arc::new(storage.clone()), sample::first_state()).unwrap();
+    let (names, operations) = (storage.names(), storage.operations());
+    assert_eq!(sample::manifest().check(), Ok(()));
+    for (rule, breakage) in BREAKAGES {
+        let mut state = sample::manifest();
+        breakage(&mut state);
+        assert!(state.check().is_err(), "{rule}");
+        assert!(decode_manifest(&encode_manifest(&state).unwrap(), CommitSeq(7)).is_err(), "{rule}");
+        let error = writer.commit(state).unwrap_err();
+        assert!(matches!(error, CommitError::State { .. }), "{rule}: {error}");
+        assert!(!writer.is_poisoned(), "{rule}");
+    }
+    assert_eq!((storage.names(), storage.operations()), (names, operations), "nothing was touched");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn expect(kind: &str, bytes: &[u8], expected: &[&str]) {
 pub(crate) const STORE_LINES: [&str; 41] = [
     "store = 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a",
     "commit = 7",
-    "next_segment = 33",
+    "next_segment = 97",
     "next_column = 34",
     "next_counter = 35",
     "fields.count = 5",
@@ -73,10 +73,10 @@ pub(crate) const SEGMENT_LINES: [&str; 11] = [
     "rows.length = 51",
     "rows.root = 52",
     "columns.count = 2",
-    "columns[0].column = 53",
+    "columns[0].column = 1",
     "columns[0].file.length = 54",
     "columns[0].file.root = 55",
-    "columns[1].column = 56",
+    "columns[1].column = 2",
     "columns[1].file.length = 57",
     "columns[1].file.root = 58",
 ];

@@ -12,7 +12,8 @@ use ascribe::format::{
     encode_metadata, metadata_batch, sketch_width,
 };
 use ascribe::storage::{
-    ColumnFileWriter, RowFileContent, SimulatedStorage, Storage, Writer, write_encoder_file, write_row_file,
+    ColumnFileWriter, FileError, RowFileContent, SimulatedStorage, Storage, Writer, write_encoder_file,
+    write_row_file,
 };
 
 pub(crate) fn fields() -> Vec<FieldDeclaration> {
@@ -87,15 +88,15 @@ pub(crate) fn write_column(
     header: &ColumnHeader,
     modules: &[SketchModule],
     values: &[f32],
-) -> FileRecord {
-    let mut writer = ColumnFileWriter::create(storage, header.clone(), modules).unwrap();
+) -> Result<FileRecord, FileError> {
+    let mut writer = ColumnFileWriter::create(storage, header.clone(), modules)?;
     let width = header.width as usize;
     // In uneven pieces, as batches come.
     for piece in values.chunks(7 * width) {
         let (bytes, scales) = stored(header.element, width, piece);
-        writer.append(&bytes, &scales).unwrap();
+        writer.append(&bytes, &scales)?;
     }
-    writer.finish().unwrap()
+    writer.finish()
 }
 
 pub(crate) fn store_record(commit: u64) -> StoreRecord {
@@ -127,7 +128,7 @@ pub(crate) fn store_record(commit: u64) -> StoreRecord {
     StoreRecord {
         store: [0x5a; 16],
         commit: CommitSeq(commit),
-        next_segment: SegmentId(0x21),
+        next_segment: SegmentId(0x61),
         next_column: ColumnId(0x22),
         next_counter: 0x23,
         fields: fields(),
@@ -142,7 +143,7 @@ pub(crate) fn segment_record() -> SegmentRecord {
         id: SegmentId(0x31),
         row_count: 0x32,
         rows: FileRecord { length: 0x33, root: 0x34 },
-        columns: vec![column(0x35, 0x36, 0x37), column(0x38, 0x39, 0x3a)],
+        columns: vec![column(1, 0x36, 0x37), column(2, 0x39, 0x3a)],
     }
 }
 
@@ -180,9 +181,13 @@ pub(crate) fn manifest() -> Manifest {
     }
 }
 
-/// The first state of a store with the columns of [`store_record`] and nothing in it.
+/// The first state of a store with the columns of [`store_record`] and nothing in it; its encoder file comes with the
+/// first segment.
 pub(crate) fn first_state() -> Manifest {
-    let store = StoreRecord { next_segment: SegmentId(1), ..store_record(1) };
+    let mut store = StoreRecord { next_segment: SegmentId(1), ..store_record(1) };
+    if let ColumnKind::Embedding(encoder) = &mut store.columns[0].kind {
+        encoder.state = None;
+    }
     let last =
         CommitRecord { operation: "create".into(), rows_added: 0, rows_deleted: 0, ..commit_record(1) };
     Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last }
@@ -190,16 +195,21 @@ pub(crate) fn first_state() -> Manifest {
 
 pub(crate) const ENCODER_STATE: &[u8] = b"state of an encoder";
 
-/// Writes and syncs the files of segment 1, and gives the state after `before` that names them.
+/// As [`try_to_write_segment`], on a medium that works.
 pub(crate) fn write_segment(storage: &dyn Storage, before: &Manifest) -> Manifest {
-    let rows = write_row_file(storage, SegmentId(1), &row_content()).unwrap();
+    try_to_write_segment(storage, before).unwrap()
+}
+
+/// Writes and syncs the files of segment 1, and gives the state after `before` that names them.
+pub(crate) fn try_to_write_segment(storage: &dyn Storage, before: &Manifest) -> Result<Manifest, FileError> {
+    let rows = write_row_file(storage, SegmentId(1), &row_content())?;
     let embedding = column_header(ElementType::I8, Encoding::Embedding, 3, 16);
-    let embedding = write_column(storage, &embedding, &[], &plain_values(48));
+    let embedding = write_column(storage, &embedding, &[], &plain_values(48))?;
     let width = sketch_width(&modules()).unwrap();
     let sketch = column_header(ElementType::F16, Encoding::Sketch, 3, width);
-    let sketch = write_column(storage, &sketch, &modules(), &plain_values(3 * width as usize));
+    let sketch = write_column(storage, &sketch, &modules(), &plain_values(3 * width as usize))?;
     let fingerprint = Fingerprint([0xab; 32]);
-    let state = write_encoder_file(storage, ColumnId(1), &fingerprint, ENCODER_STATE).unwrap();
+    let state = write_encoder_file(storage, ColumnId(1), &fingerprint, ENCODER_STATE)?;
     let columns = vec![
         SegmentColumnRecord { column: ColumnId(1), file: embedding },
         SegmentColumnRecord { column: ColumnId(2), file: sketch },
@@ -218,17 +228,13 @@ pub(crate) fn write_segment(storage: &dyn Storage, before: &Manifest) -> Manifes
     });
     next.sources.push(source_record());
     next.last = commit_record(commit);
-    next
+    Ok(next)
 }
 
 /// A store with one segment, closed cleanly after its second commit.
 pub(crate) fn store() -> (SimulatedStorage, Manifest) {
     let storage = SimulatedStorage::new();
-    let mut first = first_state();
-    // Its encoder file comes with the segment.
-    if let ColumnKind::Embedding(encoder) = &mut first.store.columns[0].kind {
-        encoder.state = None;
-    }
+    let first = first_state();
     let mut writer = Writer::create(Arc::new(storage.clone()), first.clone()).unwrap();
     let next = write_segment(&storage, &first);
     writer.commit(next.clone()).unwrap();

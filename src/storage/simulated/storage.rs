@@ -137,6 +137,8 @@ impl SimulatedStorage {
                 let entry = Entry::File(medium.files.len());
                 let (folder, rest) = split_name(name);
                 let folder = medium.folders.get_mut(folder).ok_or(error)?;
+                // Before the new name: an older removal of the same name is among what was not synced.
+                folder.sync();
                 folder.live.insert(rest.to_owned(), entry);
                 folder.durable.insert(rest.to_owned(), entry);
                 medium.files.push(content);

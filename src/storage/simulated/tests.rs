@@ -383,3 +383,14 @@ proptest! {
         prop_assert_eq!(&storage.crash(1).read_file("a").unwrap(), states.first().unwrap());
     }
 }
+
+#[test]
+fn an_overwritten_file_survives_even_where_one_of_its_name_was_removed() {
+    let storage = SimulatedStorage::new();
+    storage.overwrite_file("a", b"old").unwrap();
+    storage.remove("a").unwrap();
+    storage.overwrite_file("a", b"new").unwrap();
+    for seed in 0..8 {
+        assert_eq!(storage.crash(seed).read_file("a").unwrap(), b"new", "seed {seed}");
+    }
+}
