@@ -26,10 +26,7 @@ pub struct CheckInChild;
 
 impl CatalogCheck for CheckInChild {
     fn check(&self, bytes: Vec<u8>) -> Result<Option<Manifest>, CatalogError> {
-        let cannot = |error: io::Error| CatalogError::Database {
-            operation: "checked in a process of its own",
-            reason: error.to_string(),
-        };
+        let cannot = |error: io::Error| CatalogError::NotChecked { reason: error.to_string() };
         let mut child = std::env::current_exe()
             .and_then(|program| {
                 Command::new(program)

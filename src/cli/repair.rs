@@ -10,8 +10,9 @@ use crate::engine::Store;
 
 /// Make a damaged catalog anew from the published manifest
 ///
-/// Use it when "ascribe verify" or an error message says that catalog.redb is damaged. Nothing that was committed
-/// is lost; the damaged file stays beside the new one.
+/// Use it when "ascribe verify" or an error message says that catalog.redb is damaged. The state comes from the old
+/// catalog if it can be read after all, otherwise from the newest manifest that can: nothing that was acknowledged
+/// is lost unless that is damaged too. Damaged files stay beside the new ones; the report shows the commit taken.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:

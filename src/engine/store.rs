@@ -233,7 +233,8 @@ impl Store {
     }
 
     /// Makes a new catalog, after the old one was found damaged, and opens the store: from the old one if it can be read
-    /// after all, otherwise from the newest manifest. The old file stays beside it. Nothing that was acknowledged is lost.
+    /// after all, otherwise from the newest manifest. The old file stays beside it. Nothing that was acknowledged is
+    /// lost, unless the newest manifest is damaged as well: [`Snapshot::commit`] tells which commit was taken.
     ///
     /// # Errors
     /// The manifest is damaged too, or another process writes.

@@ -1,13 +1,17 @@
 //! The manifest: a whole copy of the committed state for readers, and the CURRENT file that names it.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use super::catalog::{decode_body, encode_body};
 use super::{
-    CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError, SegmentRecord,
+    ColumnKind, CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError, SegmentRecord,
     SourceRecord, StoreRecord,
 };
-use crate::base::limits::{MANIFEST_BYTES_MAX, SEGMENT_ROWS_MAX};
+use crate::base::limits::{
+    COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX, MANIFEST_BYTES_MAX, SEGMENT_ROWS_MAX, SKETCH_WIDTH_MAX,
+};
 use crate::base::{
     ByteReader, CommitSeq, RowSet, RowSetError, check_name, checksum, put_u16, put_u32, put_u64,
 };
@@ -76,20 +80,43 @@ impl Manifest {
                 stray.segment
             )));
         }
-        let columns_fit =
-            store.columns.iter().all(|column| column.id < store.next_column && column.width > 0);
-        let names_fit = store
-            .columns
-            .iter()
-            .map(|column| &column.name)
-            .chain(store.fields.iter().map(|field| &field.name));
-        let names_fit = names_fit.into_iter().all(|name| check_name(name).is_ok());
+        self.check_schema()?;
         let numbers_fit = store.next_segment.0 < NUMBERS_MAX && store.next_counter < NUMBERS_MAX;
         let commits_fit = store.commit == self.last.commit && store.commit.0 < NUMBERS_MAX;
-        if columns_fit && names_fit && numbers_fit && commits_fit && store.next_column.0 < u32::MAX {
+        if numbers_fit && commits_fit && store.next_column.0 < u32::MAX {
             return Ok(());
         }
-        Err(contradiction("a name, width or number of its schema is impossible".to_owned()))
+        Err(contradiction("a number that is given out next is impossible".to_owned()))
+    }
+
+    fn check_schema(&self) -> Result<(), ManifestError> {
+        let (fields, columns) = (&self.store.fields, &self.store.columns);
+        if fields.len() > FIELDS_MAX || columns.len() > COLUMNS_MAX {
+            let reason = format!("it has {} fields and {} columns", fields.len(), columns.len());
+            return Err(contradiction(reason));
+        }
+        let names = fields.iter().map(|field| ("field", &field.name));
+        let mut seen = BTreeSet::new();
+        for (what, name) in names.chain(columns.iter().map(|column| ("column", &column.name))) {
+            if check_name(name).is_err() || !seen.insert((what, name)) {
+                let reason =
+                    format!("a {what} has the name {name:?}, which it cannot have or another has too");
+                return Err(contradiction(reason));
+            }
+        }
+        for column in columns {
+            let width_max = match column.kind {
+                ColumnKind::Embedding(_) => EMBEDDING_WIDTH_MAX,
+                ColumnKind::Sketch { .. } => SKETCH_WIDTH_MAX,
+            };
+            let fits = column.width > 0 && column.width as usize <= width_max;
+            if !fits || column.id >= self.store.next_column {
+                let (name, width) = (&column.name, column.width);
+                let reason = format!("column {name:?} has {width} values a row or an impossible number");
+                return Err(contradiction(reason));
+            }
+        }
+        Ok(())
     }
 }
 

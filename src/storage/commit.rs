@@ -16,7 +16,7 @@ use super::published::{
     publish, read_current, read_manifest, write_anew,
 };
 use crate::base::{CommitSeq, SegmentId, checksum};
-use crate::format::{Manifest, ManifestError, encode_manifest, manifest_name};
+use crate::format::{Manifest, ManifestError, SegmentRecord, encode_manifest, manifest_name};
 
 const LOCK_NAME: &str = "LOCK";
 const CATALOG_SUM_NAME: &str = "catalog.sum";
@@ -256,7 +256,12 @@ impl Writer {
         let has_catalog = has_catalog()?;
         let from_catalog = if has_catalog {
             let file = open_catalog_file(medium)?;
-            check.check(read_catalog(medium, file.as_ref())?).ok().flatten()
+            match check.check(read_catalog(medium, file.as_ref())?) {
+                Ok(state) => state,
+                // It may hold a commit that no manifest has: not to be given up because it could not be looked at.
+                Err(error @ CatalogError::NotChecked { .. }) => return Err(error.into()),
+                Err(_) => None,
+            }
         } else {
             None
         };
@@ -299,7 +304,10 @@ impl Writer {
     pub fn commit(&mut self, next: Manifest) -> Result<(), CommitError> {
         let catalog = self.catalog.as_ref().filter(|_| !self.poisoned).ok_or(CommitError::Poisoned)?;
         // What readers would refuse must not get as far as the catalog.
-        let encoded = next.check().and_then(|()| encode_manifest(&next));
+        let follows = next.store.commit.0 == self.state.store.commit.0 + 1;
+        let reason = format!("commit {} does not follow {}", next.store.commit, self.state.store.commit);
+        let order = || ManifestError::Shape { part: "the state", reason };
+        let encoded = if follows { next.check().and_then(|()| encode_manifest(&next)) } else { Err(order()) };
         let manifest = encoded.map_err(|source| CommitError::State { source })?;
         // Until everything below has succeeded, what is on the disk is not known.
         self.poisoned = true;
@@ -312,8 +320,10 @@ impl Writer {
         let commit = next.store.commit;
         publish(self.storage.as_ref(), commit, &manifest)
             .map_err(|source| CommitError::CommittedNotPublished { commit, source })?;
-        let dropped_files = next.segments.len() < self.state.segments.len()
-            || next.store.columns.len() < self.state.store.columns.len();
+        let is_gone =
+            |old: &SegmentRecord| next.segments.binary_search_by_key(&old.id, |new| new.id).is_err();
+        let dropped_files = next.store.columns.len() < self.state.store.columns.len()
+            || self.state.segments.iter().any(is_gone);
         self.state = Arc::new(next);
         self.poisoned = false;
         self.leftovers |= dropped_files;

@@ -212,8 +212,13 @@ fn create_durable_folder(path: &Path) -> io::Result<()> {
     if !parent.exists() {
         create_durable_folder(parent)?;
     }
+    let existed = path.is_dir();
     create_one_folder(path)?;
-    sync_folder_at(parent)
+    match sync_folder_at(parent) {
+        // Whoever made the folder, in a place that we may not read, made its name durable.
+        Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -202,9 +202,15 @@ pub(super) fn pinned_commit(file_name: &str) -> Option<CommitSeq> {
     file_name.rsplit_once('-')?.1.parse().ok().map(CommitSeq)
 }
 
-/// Whether the medium lets nobody write here, so that nobody can pin.
+/// Whether the medium takes no new file, so that nobody can pin.
 fn is_read_only(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The current state, pinned. On a read-only medium there is no pin (`None`): the caller then opens every file before

@@ -46,6 +46,12 @@ pub enum CatalogError {
         /// What is wrong.
         reason: String,
     },
+    /// Whether the file is damaged could not be found out.
+    #[error("catalog.redb was not closed cleanly and could not be checked: {reason}; try again")]
+    NotChecked {
+        /// Why.
+        reason: String,
+    },
     /// A record is damaged.
     #[error("record {key} of table {table} in catalog.redb is damaged: {source}; run \"ascribe repair\"")]
     Record {
