@@ -45,7 +45,9 @@ impl Snapshot {
             let own = self.column_statistics(column);
             match &column.kind {
                 ColumnKind::Embedding(encoder) => {
-                    statistics.bytes_on_disk += encoder.state.map_or(0, |file| file.length);
+                    // Only recorded: the file may not have been opened, and so its length not compared.
+                    let length = encoder.state.map_or(0, |file| file.length);
+                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
                     statistics.embeddings.push(own);
                 }
                 ColumnKind::Sketch { .. } => statistics.sketches.push(own),

@@ -176,12 +176,13 @@ impl Verification<'_> {
         let ColumnKind::Embedding(record) = &column.kind else { return };
         let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else { return };
         self.report.files += 1;
-        self.report.bytes += state.length;
         let place = crate::storage::encoder_file_name(column.id, &fingerprint);
         let bytes = match read_encoder_file(self.storage.as_ref(), column.id, &fingerprint, state) {
             Ok(bytes) => bytes,
             Err(error) => return self.file_problem(&place, &error),
         };
+        // Only now is the recorded length known to be that of the file.
+        self.report.bytes += state.length;
         if let Ok(EncoderSpecification::Hashed { .. }) = EncoderSpecification::parse(&record.specification) {
             let problem = match HashedEncoder::from_bytes(&bytes) {
                 Ok(encoder) if encoder.fingerprint() == fingerprint => return,
