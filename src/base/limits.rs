@@ -14,6 +14,10 @@ pub const SECTIONS_MAX: usize = 16;
 /// Rows of one segment. Row numbers are 32 bits wide; the highest value is kept free as a mark.
 pub const SEGMENT_ROWS_MAX: u32 = u32::MAX - 1;
 
+/// Commits, segments and generated keys of a store, counted over its life: half of what their numbers can hold, which no
+/// store reaches, so that counting on from a number that was checked never overflows.
+pub const SEQUENCE_MAX: u64 = u64::MAX / 2;
+
 /// Bytes of a key in UTF-8. Keys are compared whenever scores tie and are held in memory for the rows of one batch.
 pub const KEY_BYTES_MAX: usize = 1024;
 

@@ -3,9 +3,10 @@
 use thiserror::Error;
 
 use super::catalog::{decode_body, encode_body};
+use super::consistency;
 use super::{
-    CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError, SegmentRecord,
-    SourceRecord, StoreRecord,
+    CommitRecord, ConsistencyError, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError,
+    SegmentRecord, SourceRecord, StoreRecord,
 };
 use crate::base::limits::MANIFEST_BYTES_MAX;
 use crate::base::{ByteReader, CommitSeq, checksum, put_u16, put_u32, put_u64};
@@ -33,6 +34,37 @@ pub struct Manifest {
     pub sources: Vec<SourceRecord>,
     /// The commit that made this state.
     pub last: CommitRecord,
+}
+
+impl Manifest {
+    /// Checks what can be told without the files: that names, numbers and widths are within their limits and given
+    /// once, and that lists that are searched are sorted.
+    ///
+    /// # Errors
+    /// The first thing that no commit writes.
+    ///
+    /// # Complexity
+    /// O(records)
+    ///
+    /// ```
+    /// use ascribe::base::{ColumnId, CommitSeq, SegmentId};
+    /// use ascribe::format::{CommitRecord, Manifest, StoreRecord};
+    /// let commit = CommitSeq(1);
+    /// let store = StoreRecord {
+    ///     store: [0; 16], commit, next_segment: SegmentId(1), next_column: ColumnId(1), next_counter: 1,
+    ///     fields: Vec::new(), columns: Vec::new(),
+    /// };
+    /// let last =
+    ///     CommitRecord { commit, unix_ms: 0, operation: "create".into(), rows_added: 0, rows_deleted: 0 };
+    /// let mut state =
+    ///     Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last };
+    /// assert_eq!(state.check_consistency(), Ok(()));
+    /// state.store.next_segment = SegmentId(u64::MAX);
+    /// assert!(state.check_consistency().is_err());
+    /// ```
+    pub fn check_consistency(&self) -> Result<(), ConsistencyError> {
+        consistency::check(&self.store, &self.segments, &self.deleted, &self.sources)
+    }
 }
 
 /// Bytes that are no manifest or no CURRENT file.
@@ -68,6 +100,9 @@ pub enum ManifestError {
     /// The body cannot be decoded or encoded.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Checksums are right, but the state is none that anybody could have committed.
+    #[error(transparent)]
+    Consistency(#[from] ConsistencyError),
 }
 
 /// File name of the manifest of a commit.
@@ -114,7 +149,7 @@ pub fn encode_manifest(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
 /// The state that [`encode_manifest`] wrote, of the commit that the file name says.
 ///
 /// # Errors
-/// The bytes are damaged, of a later version, or of another commit.
+/// The bytes are damaged, of a later version, of another commit, or contradict themselves.
 pub fn decode_manifest(bytes: &[u8], commit: CommitSeq) -> Result<Manifest, ManifestError> {
     let shape = |reason: String| ManifestError::Shape { part: "the manifest", reason };
     let cut = |error: crate::base::BytesError| shape(error.to_string());
@@ -154,6 +189,7 @@ pub fn decode_manifest(bytes: &[u8], commit: CommitSeq) -> Result<Manifest, Mani
     if sequence != commit.0 || manifest.store.commit != commit || manifest.last.commit != commit {
         return Err(shape(format!("it is of commit {sequence}, expected {commit}")));
     }
+    manifest.check_consistency()?;
     Ok(manifest)
 }
 

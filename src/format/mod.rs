@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `catalog.rs` | catalog records and their framing |
 //! | `column.rs` | what a column file says of itself; section tags of column and encoder files |
+//! | `consistency.rs` | whether a state contradicts itself |
 //! | `container.rs` | the container of every sealed file: header, sections, block checksums, footer |
 //! | `manifest.rs` | the manifest and the CURRENT file |
 //! | `metadata.rs` | typed metadata of a segment as Arrow IPC |
@@ -12,6 +13,7 @@
 
 mod catalog;
 mod column;
+mod consistency;
 mod container;
 mod manifest;
 mod metadata;
@@ -24,6 +26,7 @@ pub use catalog::{
     open_record, seal_record, segment_deletes,
 };
 pub use column::{ColumnHeader, ColumnHeaderError, column_section, encoder_section};
+pub use consistency::ConsistencyError;
 pub use container::{
     ContainerError, Encoding, FOOTER_SIZE_BYTES, FORMAT_VERSION, FileKind, Footer, HEADER_MAGIC,
     HEADER_SIZE_BYTES, Header, MIN_READER_VERSION, SECTION_ENTRY_SIZE_BYTES, Section, TRAILER_MAGIC,

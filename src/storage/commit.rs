@@ -14,6 +14,7 @@ use super::medium::{FileLock, RandomFile, Storage};
 use super::published::{
     ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, publish, read_current, read_manifest,
 };
+use crate::base::limits::SEQUENCE_MAX;
 use crate::base::{CommitSeq, SegmentId, checksum};
 use crate::format::Manifest;
 
@@ -276,10 +277,11 @@ impl Writer {
             "list",
             SEGMENTS_FOLDER,
         ))?;
-        let used =
-            names.iter().filter_map(|name| name.split('.').next()?.parse::<u64>().ok()).max().unwrap_or(0);
+        let numbers = names.iter().filter_map(|name| name.split('.').next()?.parse::<u64>().ok());
+        // A file with a number that no segment can get is not ours.
+        let used = numbers.filter(|number| *number < SEQUENCE_MAX).max().unwrap_or(0);
         let next = &mut Arc::make_mut(&mut self.state).store.next_segment;
-        *next = (*next).max(SegmentId(used.saturating_add(1)));
+        *next = (*next).max(SegmentId(used + 1));
         Ok(())
     }
 

@@ -237,7 +237,9 @@ pub(super) fn read_state(catalog: &Catalog) -> Result<Option<Manifest>, CatalogE
         })?;
         sources.push(record);
     }
-    Ok(Some(Manifest { store, segments, deleted, sources, last }))
+    let state = Manifest { store, segments, deleted, sources, last };
+    state.check_consistency().map_err(|error| CatalogError::Damaged { reason: error.to_string() })?;
+    Ok(Some(state))
 }
 
 /// Records of a numbered table in ascending order; only that of `only` if it is given.
