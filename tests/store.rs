@@ -344,6 +344,25 @@ fn an_import_adds_rows_or_fills_a_column_that_they_lack() {
 }
 
 #[test]
+fn the_column_of_vectors_need_be_named_only_where_vectors_come() {
+    let columns = vec![
+        built_in("embedding", "hashed:16", ElementType::F32),
+        built_in("one", "vectors:2", ElementType::F32),
+        built_in("two", "vectors:2", ElementType::F32),
+    ];
+    let (_, mut store) = new_store(columns, Vec::new());
+    let text = source("{\"id\": \"a\", \"text\": \"a\"}\n", Some("id"), None);
+    ingest(&mut store, text, &IngestOptions::default()).unwrap();
+    let with_vector = "{\"id\": \"b\", \"text\": \"b\", \"v\": [1, 2]}\n";
+    let unnamed = ingest(&mut store, source(with_vector, Some("id"), Some("v")), &IngestOptions::default());
+    assert!(unnamed.unwrap_err().contains("several columns take ready vectors (one, two)"));
+    let options = IngestOptions { column: Some("two".into()), ..IngestOptions::default() };
+    ingest(&mut store, source(with_vector, Some("id"), Some("v")), &options).unwrap();
+    let rows: Vec<u64> = store.snapshot().statistics().embeddings.iter().map(|column| column.rows).collect();
+    assert_eq!(rows, [2, 0, 1]);
+}
+
+#[test]
 fn a_snapshot_does_not_change_while_it_is_held() {
     let (_, mut store) = text_store();
     let rows = "{\"id\": \"a\", \"text\": \"a b\"}\n{\"id\": \"b\", \"text\": \"a c\"}\n";

@@ -9,7 +9,7 @@ use super::store::Store;
 use super::transaction::{Transaction, TransactionError};
 use super::write::{Rows, append_values, embedding_header, encode_column, fit_encoders};
 use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
-use crate::base::{ColumnId, CommitSeq, SegmentId};
+use crate::base::{CommitSeq, SegmentId};
 use crate::format::{ColumnRecord, FileRecord, SegmentColumnRecord, SegmentRecord};
 use crate::kernels::first_non_finite;
 use crate::sources::{Document, Matrix, Place, Source, SourceError};
@@ -290,13 +290,8 @@ struct Part<'a> {
 }
 
 fn target_column(import: &Import<'_>, columns: &[ColumnRecord]) -> Result<Option<ColumnRecord>, ImportError> {
-    let id: Option<ColumnId> = vectors_column(columns, import.column.as_deref())?;
-    let column = columns.iter().find(|column| Some(column.id) == id).cloned();
-    if import.embeddings.is_some() && column.is_none() {
-        let reason = "no column takes ready vectors: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"";
-        return Err(ImportError::Mismatch { reason: reason.to_owned() });
-    }
-    Ok(column)
+    let id = vectors_column(columns, import.column.as_deref(), import.embeddings.is_some())?;
+    Ok(columns.iter().find(|column| Some(column.id) == id).cloned())
 }
 
 /// Documents of the keys file, with the fields of the metadata file.

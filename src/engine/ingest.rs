@@ -189,7 +189,7 @@ impl Store {
         on_commit: &mut dyn FnMut(&IngestCommit),
     ) -> Result<IngestReport, IngestError> {
         let columns = &self.writer.state().store.columns;
-        let vectors_column = vectors_column(columns, options.column.as_deref())
+        let vectors_column = vectors_column(columns, options.column.as_deref(), false)
             .map_err(|source| refused(source, &Committed::default()))?;
         let is_typed = !source.values_are_text();
         let total = source.total_bytes();
@@ -215,33 +215,33 @@ impl Store {
     }
 }
 
-/// The column that takes the documents' own vectors: the one named, or the only one of its kind.
+/// The column that takes ready vectors: the one named, or the only one of its kind. Where vectors have come
+/// (`is_needed`), there must be one.
 pub(super) fn vectors_column(
     columns: &[ColumnRecord],
     named: Option<&str>,
+    is_needed: bool,
 ) -> Result<Option<ColumnId>, BatchError> {
+    const ADD: &str = "add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"";
     let takes: Vec<&ColumnRecord> = columns
         .iter()
         .filter(|column| matches!(&column.kind, ColumnKind::Embedding(record) if takes_vectors(record)))
         .collect();
     let names = || takes.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-    match named {
-        Some(name) => match takes.iter().find(|column| column.name == name) {
-            Some(column) => Ok(Some(column.id)),
-            None if takes.is_empty() => Err(BatchError::Column {
-                reason: format!(
-                    "column {name:?} does not take ready vectors, and no other does: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\""
-                ),
-            }),
-            None => Err(BatchError::Column {
-                reason: format!("column {name:?} does not take ready vectors; these do: {}", names()),
-            }),
+    let reason = match (named, takes.as_slice()) {
+        (Some(name), _) => match takes.iter().find(|column| column.name == name) {
+            Some(column) => return Ok(Some(column.id)),
+            None if takes.is_empty() => {
+                format!("column {name:?} does not take ready vectors, nor does any other: {ADD}")
+            }
+            None => format!("column {name:?} does not take ready vectors; these do: {}", names()),
         },
-        None if takes.len() > 1 => Err(BatchError::Column {
-            reason: format!("several columns take ready vectors ({}): name one with --column", names()),
-        }),
-        None => Ok(takes.first().map(|column| column.id)),
-    }
+        (None, [only]) => return Ok(Some(only.id)),
+        (None, _) if !is_needed => return Ok(None),
+        (None, []) => format!("no column takes ready vectors: {ADD}"),
+        (None, _) => format!("several columns take ready vectors ({}): name one with --column", names()),
+    };
+    Err(BatchError::Column { reason })
 }
 
 fn start_reader(
@@ -398,24 +398,22 @@ impl Ingest<'_> {
 
     /// Adds the rows of a chunk to the transaction; returns how many, and the last key.
     fn add(&mut self, chunk: Chunk) -> Result<(u64, String), BatchError> {
-        let (policy, vectors_column, is_typed) =
-            (self.options.on_duplicate, self.vectors_column, self.is_typed);
+        let (policy, vectors, is_typed) = (self.options.on_duplicate, self.vectors_column, self.is_typed);
         let context = std::sync::Arc::clone(&self.store.context);
-        if vectors_column.is_none()
+        if vectors.is_none()
             && let Some(document) = chunk.documents.iter().find(|document| document.vector.is_some())
         {
-            let reason = format!(
-                "{}: this row has a vector, but no column takes ready vectors: add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"",
-                document.place
-            );
-            return Err(BatchError::Column { reason });
+            let columns = &self.store.writer.state().store.columns;
+            if let Err(error) = vectors_column(columns, None, true) {
+                return Err(BatchError::Column { reason: format!("{}: {error}", document.place) });
+            }
         }
         let transaction = self.transaction();
         let keyed = assign_keys(transaction, chunk.documents, policy)?;
         let rows = keyed.documents.len() as u64;
         let last_key = keyed.documents.last().and_then(|document| document.key.clone()).unwrap_or_default();
         if rows > 0 {
-            write_segment(&context, transaction, keyed.documents, vectors_column, is_typed)?;
+            write_segment(&context, transaction, keyed.documents, vectors, is_typed)?;
         }
         self.report.rows_skipped += keyed.skipped;
         self.report.rows_replaced += keyed.replaced;

@@ -181,29 +181,40 @@ pub struct CommitRecord {
 
 type Limited<const N: usize> = Configuration<LittleEndian, Fixint, Limit<N>>;
 
-const SMALL_LIMIT_BYTES: usize = 1 << 16;
-const MEDIUM_LIMIT_BYTES: usize = 1 << 22;
+/// Times that values in memory may be wider than their bytes in the file: a column record is three times as wide.
+const WIDENING_MAX: usize = 4;
 
 /// Encodes a value as bincode.
 pub(super) fn encode_body<T: bincode::Encode>(value: &T) -> Result<Vec<u8>, RecordError> {
-    let configuration: Limited<RECORD_BYTES_MAX> = bincode::config::legacy().with_limit();
-    bincode::encode_to_vec(value, configuration)
-        .map_err(|error| RecordError::Body { reason: error.to_string() })
+    let body = bincode::encode_to_vec(value, bincode::config::legacy())
+        .map_err(|error| RecordError::Body { reason: error.to_string() })?;
+    if body.len() > RECORD_BYTES_MAX {
+        let reason = format!("it has {} bytes, at most {RECORD_BYTES_MAX} can be read back", body.len());
+        return Err(RecordError::Body { reason });
+    }
+    Ok(body)
 }
 
-/// Decodes bincode. The decoder's limit follows the number of bytes given, so that a hostile length inside cannot
-/// ask for memory out of proportion to the file: in-memory values are at most a few times wider than their bytes.
+/// Decodes bincode. The decoder's limit, a power of two, follows the number of bytes given, so that a hostile length
+/// inside cannot ask for more than eight times as many (or 64 KiB).
 pub(super) fn decode_body<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, RecordError> {
-    let small: Limited<SMALL_LIMIT_BYTES> = bincode::config::legacy().with_limit();
-    let medium: Limited<MEDIUM_LIMIT_BYTES> = bincode::config::legacy().with_limit();
-    let large: Limited<RECORD_DECODED_BYTES_MAX> = bincode::config::legacy().with_limit();
-    let decoded = if bytes.len() <= SMALL_LIMIT_BYTES / 8 {
-        bincode::decode_from_slice(bytes, small)
-    } else if bytes.len() <= MEDIUM_LIMIT_BYTES / 8 {
-        bincode::decode_from_slice(bytes, medium)
-    } else {
-        bincode::decode_from_slice(bytes, large)
-    };
+    macro_rules! decode_within {
+        ($($bits:literal)*) => {
+            match bytes.len().saturating_mul(WIDENING_MAX) {
+                $(
+                    needed if needed <= 1 << $bits => {
+                        let configuration: Limited<{ 1 << $bits }> = bincode::config::legacy().with_limit();
+                        bincode::decode_from_slice(bytes, configuration)
+                    }
+                )*
+                _ => {
+                    let configuration: Limited<RECORD_DECODED_BYTES_MAX> = bincode::config::legacy().with_limit();
+                    bincode::decode_from_slice(bytes, configuration)
+                }
+            }
+        };
+    }
+    let decoded = decode_within!(16 17 18 19 20 21 22 23 24 25 26 27);
     let (value, used) = decoded.map_err(|error| RecordError::Body { reason: error.to_string() })?;
     if used != bytes.len() {
         return Err(RecordError::Body { reason: format!("{} bytes follow the value", bytes.len() - used) });

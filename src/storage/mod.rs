@@ -6,6 +6,7 @@
 //! | `column_file.rs` | column files: one embedding or sketch a row |
 //! | `commit.rs` | the writer: commit, publish, recover |
 //! | `checks.rs` | what every storage checks and refuses in the same words |
+//! | `commit_error.rs` | what can keep a store from being opened for writing, and a commit from being made |
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `garbage.rs` | removes files that nobody names or pins |
@@ -22,6 +23,7 @@ mod catalog;
 mod checks;
 mod column_file;
 mod commit;
+mod commit_error;
 mod disk;
 mod encoder_file;
 mod garbage;
@@ -37,7 +39,8 @@ mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
 pub use column_file::{ColumnFile, ColumnFileWriter, column_file_name};
-pub use commit::{CommitError, OpenWriterError, Writer, read_idle_catalog};
+pub use commit::{Writer, read_idle_catalog};
+pub use commit_error::{CommitError, OpenWriterError};
 pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{
     encoder_file_name, open_encoder_file, read_encoder_file, read_encoder_state, write_encoder_file,

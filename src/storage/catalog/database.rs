@@ -136,10 +136,16 @@ impl Catalog {
     /// # Errors
     /// The transaction failed. Whether it took effect is known only after opening the catalog again.
     pub(crate) fn commit(&self, before: Option<&Manifest>, after: &Manifest) -> Result<(), CatalogError> {
-        let mut transaction = self.database.begin_write().map_err(|error| failed("written")(error.into()))?;
-        transaction.set_quick_repair(true);
-        write_changes(&transaction, before, after)?;
-        transaction.commit().map_err(|error| failed("written")(error.into()))
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            let mut transaction =
+                self.database.begin_write().map_err(|error| failed("written")(error.into()))?;
+            transaction.set_quick_repair(true);
+            write_changes(&transaction, before, after)?;
+            transaction.commit().map_err(|error| failed("written")(error.into()))
+        }));
+        committed.unwrap_or_else(|_| {
+            Err(CatalogError::Damaged { reason: "its pages cannot be written".to_owned() })
+        })
     }
 
     /// Closes the catalog, after which its bytes no longer change.
@@ -147,7 +153,8 @@ impl Catalog {
     /// # Errors
     /// The medium fails.
     pub(crate) fn close(self) -> Result<(), CatalogError> {
-        self.database.close().map_err(CatalogError::from)
+        let closed = catch_unwind(AssertUnwindSafe(|| self.database.close().map_err(CatalogError::from)));
+        closed.unwrap_or_else(|_| Err(CatalogError::Damaged { reason: "it cannot be closed".to_owned() }))
     }
 }
 
