@@ -1,19 +1,21 @@
 //! Rows whose vectors are ready, in one commit; or a missing column of rows that are there already.
 
+use std::thread::Scope;
+
 use thiserror::Error;
 
 use super::batch::{BatchError, assign_keys};
 use super::ingest::vectors_column;
+use super::matrix_column::{MatrixColumn, MatrixColumnError, Writing, matrix_place};
 use super::options::{OnDuplicate, Watch};
 use super::store::Store;
 use super::transaction::{Transaction, TransactionError};
 use super::write::{Rows, append_values, embedding_header, encode_column, fit_encoders};
 use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
-use crate::base::{CommitSeq, SegmentId};
+use crate::base::{Cancel, CommitSeq, SegmentId};
 use crate::format::{ColumnRecord, FileRecord, SegmentColumnRecord, SegmentRecord};
-use crate::kernels::first_non_finite;
 use crate::sources::{Document, Matrix, Place, Source, SourceError};
-use crate::storage::{ColumnFileWriter, FileError, Storage};
+use crate::storage::{ColumnFileWriter, FileError};
 
 /// What is imported: a keys file, and vectors and metadata in the same order.
 pub struct Import<'a> {
@@ -78,6 +80,19 @@ impl From<FileError> for ImportError {
     }
 }
 
+impl From<MatrixColumnError> for ImportError {
+    fn from(error: MatrixColumnError) -> Self {
+        match error {
+            MatrixColumnError::Batch(error) => Self::Batch(error),
+            MatrixColumnError::Source(error) => Self::Source(error),
+            MatrixColumnError::Cancelled => Self::Cancelled,
+            MatrixColumnError::Lost => {
+                Self::Mismatch { reason: "writing the vectors ended unexpectedly".to_owned() }
+            }
+        }
+    }
+}
+
 impl Store {
     /// Imports rows with their vectors in one commit.
     ///
@@ -88,7 +103,8 @@ impl Store {
     /// See [`ImportError`]. Nothing of a refused import is visible.
     ///
     /// # Complexity
-    /// Memory is that of keys and metadata; vectors go from the matrix to the file block by block.
+    /// Memory is that of keys and metadata; vectors go from the matrix to the file block by block, on a thread of their
+    /// own, where possible while the keys are still being read.
     pub fn import(&mut self, mut import: Import<'_>, watch: Watch<'_>) -> Result<ImportReport, ImportError> {
         let total = import.embeddings.as_ref().map(|matrix| matrix.rows() as u64);
         watch.progress.begin("import", "rows", total);
@@ -108,17 +124,54 @@ impl Store {
         let columns = self.writer.state().store.columns.clone();
         let column = target_column(import, &columns)?;
         let mut transaction = self.begin();
-        let documents = read_documents(import, watch)?;
-        if let (Some(matrix), Some(column)) = (&import.embeddings, &column) {
-            check_matrix(matrix, column, documents.len(), import.keys.name())?;
-            if is_fill(&transaction, &documents, column)? {
-                return self.fill(transaction, &documents, matrix, column);
+        let first = next_document(import)?;
+        let mut vectors = None;
+        if let (Some(matrix), Some(column)) = (import.embeddings.clone(), column) {
+            check_width(&matrix, &column)?;
+            if is_fill(&transaction, first.as_ref(), &column)? {
+                let documents = read_documents(import, first, watch)?;
+                check_rows(&matrix, documents.len(), import.keys.name())?;
+                return self.fill(transaction, &documents, &matrix, &column);
             }
+            let (storage, abandoned) = (self.context.storage.as_ref(), Cancel::new());
+            vectors = Some(MatrixColumn { storage, matrix, column, watch, abandoned });
+        }
+        let (rows, skipped) = std::thread::scope(|scope| {
+            let outcome =
+                self.import_segments(scope, &mut transaction, import, first, vectors.as_ref(), watch);
+            if let (Err(_), Some(vectors)) = (&outcome, &vectors) {
+                vectors.abandoned.cancel();
+            }
+            outcome
+        })?;
+        let commit = if transaction.is_empty() { None } else { Some(self.commit(transaction, "import")?) };
+        Ok(ImportReport { rows, rows_skipped: skipped, filled: false, commit })
+    }
+
+    /// Reads all documents and writes their segments. Returns the rows written and those left out.
+    fn import_segments<'scope, 'env>(
+        &self,
+        scope: &'scope Scope<'scope, 'env>,
+        transaction: &mut Transaction,
+        import: &mut Import<'_>,
+        first: Option<Document>,
+        vectors: Option<&'env MatrixColumn<'_>>,
+        watch: Watch<'_>,
+    ) -> Result<(u64, u64), ImportError> {
+        // Where no row may be left out, the disk can begin with the vectors while the keys are read and checked.
+        let mut writing =
+            vectors.filter(|_| import.on_duplicate == OnDuplicate::Error && first.is_some()).map(|vectors| {
+                let rows = vectors.matrix.rows().min(IMPORT_SEGMENT_ROWS_MAX);
+                vectors.start(scope, transaction.take_segment_id(), (0..rows).collect())
+            });
+        let documents = read_documents(import, first, watch)?;
+        if let Some(vectors) = vectors {
+            check_rows(&vectors.matrix, documents.len(), import.keys.name())?;
         }
         // A value that is text may be parsed if either input has nothing but text.
         let is_text = |source: &dyn Source| source.values_are_text();
         let is_typed = !is_text(import.keys) && !import.metadata.as_deref().is_some_and(is_text);
-        let (documents, kept, skipped) = keep(&mut transaction, documents, import.on_duplicate)?;
+        let (documents, kept, skipped) = keep(transaction, documents, import.on_duplicate)?;
         let rows = documents.len() as u64;
         let texts = documents.iter().filter_map(|document| document.text.as_deref());
         if texts.clone().next().is_some() {
@@ -130,46 +183,32 @@ impl Store {
                 return Err(ImportError::Cancelled);
             }
             let documents: Vec<Document> = rest.by_ref().take(kept.len()).collect();
-            let vectors = import.embeddings.as_ref().zip(column.as_ref());
-            let part = Part { documents, kept, vectors, is_typed };
-            self.import_segment(&mut transaction, part, watch)?;
+            let writing = writing.take().or_else(|| {
+                vectors.map(|vectors| vectors.start(scope, transaction.take_segment_id(), kept.to_vec()))
+            });
+            self.import_segment(transaction, documents, writing, is_typed)?;
         }
-        if transaction.is_empty() {
-            return Ok(ImportReport { rows, rows_skipped: skipped, filled: false, commit: None });
-        }
-        let commit = self.commit(transaction, "import")?;
-        Ok(ImportReport { rows, rows_skipped: skipped, filled: false, commit: Some(commit) })
+        Ok((rows, skipped))
     }
 
-    /// Writes one segment: the vectors on one thread, everything else on another.
+    /// Writes one segment, whose vectors another thread is writing.
     fn import_segment(
         &self,
         transaction: &mut Transaction,
-        part: Part<'_>,
-        watch: Watch<'_>,
+        documents: Vec<Document>,
+        writing: Option<Writing<'_>>,
+        is_typed: bool,
     ) -> Result<(), ImportError> {
-        let segment = transaction.take_segment_id();
-        let storage = self.context.storage.as_ref();
-        let row_count = u32::try_from(part.documents.len())
-            .map_err(|_| TransactionError::TooManyRows { rows: part.documents.len() })?;
-        let Part { documents, kept, vectors, is_typed } = part;
-        let (ready, encoded) = std::thread::scope(|scope| {
-            let ready = scope.spawn(|| {
-                vectors
-                    .map(|(matrix, column)| {
-                        let file = write_matrix(storage, segment, column, matrix, kept, watch)?;
-                        Ok::<_, ImportError>(SegmentColumnRecord { column: column.id, file })
-                    })
-                    .transpose()
-            });
-            let rows = self.import_documents(transaction, segment, documents, vectors.is_some(), is_typed);
-            (ready.join(), rows)
-        });
-        // Joining fails only if the thread panicked, which is a bug: report it instead of a second panic.
-        let ready = ready.unwrap_or_else(|_| {
-            Err(ImportError::Mismatch { reason: "writing the vectors ended unexpectedly".to_owned() })
-        })?;
-        let (rows, mut columns) = encoded?;
+        let row_count = u32::try_from(documents.len())
+            .map_err(|_| TransactionError::TooManyRows { rows: documents.len() })?;
+        let segment = match &writing {
+            Some(writing) => writing.segment,
+            None => transaction.take_segment_id(),
+        };
+        let rows = self.import_documents(transaction, segment, documents, writing.is_some(), is_typed);
+        // What is wrong with the vectors is said first, whichever thread found something first.
+        let ready = writing.map(Writing::finish).transpose()?;
+        let (rows, mut columns) = rows?;
         columns.extend(ready);
         columns.sort_by_key(|record| record.column);
         transaction.add_segment(SegmentRecord { id: segment, row_count, rows, columns })?;
@@ -280,42 +319,45 @@ impl Store {
     }
 }
 
-/// Rows of an import that become one segment.
-struct Part<'a> {
-    documents: Vec<Document>,
-    /// Row of the input of each document.
-    kept: &'a [usize],
-    vectors: Option<(&'a Matrix<'a>, &'a ColumnRecord)>,
-    is_typed: bool,
-}
-
 fn target_column(import: &Import<'_>, columns: &[ColumnRecord]) -> Result<Option<ColumnRecord>, ImportError> {
     let id = vectors_column(columns, import.column.as_deref(), import.embeddings.is_some())?;
     Ok(columns.iter().find(|column| Some(column.id) == id).cloned())
 }
 
-/// Documents of the keys file, with the fields of the metadata file.
-fn read_documents(import: &mut Import<'_>, watch: Watch<'_>) -> Result<Vec<Document>, ImportError> {
+/// The next document of the keys file, with the fields of the metadata file.
+fn next_document(import: &mut Import<'_>) -> Result<Option<Document>, ImportError> {
+    let Some(mut document) = import.keys.next()? else { return Ok(None) };
+    if document.key.is_none() {
+        let reason = format!("{}: this row has no key", document.place);
+        return Err(ImportError::Mismatch { reason });
+    }
+    if let Some(metadata) = &mut import.metadata {
+        let more = metadata.next()?.ok_or_else(|| ImportError::Mismatch {
+            reason: format!(
+                "{} ends before {} does: give one line a row",
+                metadata.name(),
+                document.place.input
+            ),
+        })?;
+        merge_metadata(&mut document, more)?;
+    }
+    Ok(Some(document))
+}
+
+/// All documents, of which `first` was read before.
+fn read_documents(
+    import: &mut Import<'_>,
+    first: Option<Document>,
+    watch: Watch<'_>,
+) -> Result<Vec<Document>, ImportError> {
     let mut documents = Vec::new();
-    while let Some(mut document) = import.keys.next()? {
-        if document.key.is_none() {
-            let reason = format!("{}: this row has no key", document.place);
-            return Err(ImportError::Mismatch { reason });
-        }
-        if let Some(metadata) = &mut import.metadata {
-            let more = metadata.next()?.ok_or_else(|| ImportError::Mismatch {
-                reason: format!(
-                    "{} ends before {} does: give one line a row",
-                    metadata.name(),
-                    document.place.input
-                ),
-            })?;
-            merge_metadata(&mut document, more)?;
-        }
+    let mut next = first;
+    while let Some(document) = next {
         documents.push(document);
         if documents.len() % SCAN_CHUNK_ROWS as usize == 0 && watch.cancel.is_cancelled() {
             return Err(ImportError::Cancelled);
         }
+        next = next_document(import)?;
     }
     if let Some(metadata) = &mut import.metadata
         && let Some(more) = metadata.next()?
@@ -338,39 +380,39 @@ fn merge_metadata(document: &mut Document, more: Document) -> Result<(), ImportE
     Ok(())
 }
 
-fn check_matrix(
-    matrix: &Matrix<'_>,
-    column: &ColumnRecord,
-    keys: usize,
-    keys_name: &str,
-) -> Result<(), ImportError> {
-    let reason = if matrix.width() != column.width as usize {
-        format!(
-            "{} has {} values a row, column {:?} has {}",
-            matrix.name(),
-            matrix.width(),
-            column.name,
-            column.width
-        )
-    } else if matrix.rows() != keys {
-        format!(
-            "{} has {} rows, {keys_name} has {keys} keys: give one of each a row",
-            matrix.name(),
-            matrix.rows()
-        )
-    } else {
+fn check_width(matrix: &Matrix<'_>, column: &ColumnRecord) -> Result<(), ImportError> {
+    if matrix.width() == column.width as usize {
         return Ok(());
-    };
+    }
+    let reason = format!(
+        "{} has {} values a row, column {:?} has {}",
+        matrix.name(),
+        matrix.width(),
+        column.name,
+        column.width
+    );
+    Err(ImportError::Mismatch { reason })
+}
+
+fn check_rows(matrix: &Matrix<'_>, keys: usize, keys_name: &str) -> Result<(), ImportError> {
+    if matrix.rows() == keys {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} has {} rows, {keys_name} has {keys} keys: give one of each a row",
+        matrix.name(),
+        matrix.rows()
+    );
     Err(ImportError::Mismatch { reason })
 }
 
 /// Whether the import fills a column of rows that are there: its first row is, without the column.
 fn is_fill(
     transaction: &Transaction,
-    documents: &[Document],
+    first: Option<&Document>,
     column: &ColumnRecord,
 ) -> Result<bool, ImportError> {
-    let Some(first) = documents.first() else { return Ok(false) };
+    let Some(first) = first else { return Ok(false) };
     let found = transaction.find(first.key.as_deref().unwrap_or_default())?;
     Ok(found.is_some_and(|(position, _)| transaction.segment(position).column(column.id).is_none()))
 }
@@ -400,63 +442,4 @@ fn keep(
         }
     }
     Ok((keyed.documents, kept, keyed.skipped))
-}
-
-fn matrix_place(matrix: &Matrix<'_>, row: usize) -> Place {
-    Place { input: matrix.name().to_owned(), unit: "row", number: row as u64 + 1 }
-}
-
-/// Writes rows of a matrix as the column file of a segment. Rows that stand together and have the column's element
-/// type go to the file as they are, after a check for values that are not finite.
-fn write_matrix(
-    storage: &dyn Storage,
-    segment: SegmentId,
-    column: &ColumnRecord,
-    matrix: &Matrix<'_>,
-    kept: &[usize],
-    watch: Watch<'_>,
-) -> Result<FileRecord, ImportError> {
-    let header = embedding_header(segment, column, kept.len() as u32);
-    let mut writer = ColumnFileWriter::create(storage, header, &[])?;
-    let mut values = Vec::new();
-    let mut done = 0;
-    while done < kept.len() {
-        if watch.cancel.is_cancelled() {
-            return Err(ImportError::Cancelled);
-        }
-        let first = kept[done];
-        let run = kept[done..]
-            .iter()
-            .zip(first..)
-            .take(SCAN_CHUNK_ROWS as usize)
-            .take_while(|(row, expected)| **row == *expected)
-            .count();
-        let place = |row: usize| matrix_place(matrix, first + row);
-        let raw = matrix.raw_rows(first..first + run).filter(|_| matrix.element() == column.element);
-        match raw {
-            Some(bytes) => {
-                if let Some(index) = first_non_finite(column.element, bytes) {
-                    return Err(not_finite(column, index, &place).into());
-                }
-                writer.append(bytes, &[])?;
-            }
-            None => {
-                matrix.read_rows(first, run, &mut values)?;
-                append_values(&mut writer, column, &values, 0, &place)?;
-            }
-        }
-        done += run;
-        watch.progress.advance(done as u64);
-    }
-    Ok(writer.finish()?)
-}
-
-fn not_finite(column: &ColumnRecord, index: usize, place: &dyn Fn(usize) -> Place) -> BatchError {
-    let width = column.width as usize;
-    BatchError::Value {
-        place: place(index / width),
-        column: column.name.clone(),
-        index: index % width,
-        reason: "is NaN or infinite; correct it at its source".to_owned(),
-    }
 }

@@ -10,6 +10,7 @@
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `ingest.rs` | documents in, batch by batch, resumable |
+//! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
 //! | `options.rs` | what callers say when they create, open and fill a store |
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `segment.rs` | the open files of a segment |
@@ -28,6 +29,7 @@ mod delete;
 mod encoders;
 mod import;
 mod ingest;
+mod matrix_column;
 mod options;
 mod query;
 mod segment;
