@@ -36,7 +36,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn write_inputs(folder: &Path, rows: usize, width: usize) -> Outcome<()> {
     let mut stream = RandomStream::new(1);
     let mut npy = std::io::BufWriter::new(File::create(folder.join("vectors.npy"))?);
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
+    // NumPy fills the header up with spaces, so that the values begin at a multiple of 64.
+    let shape = format!("({rows}, {width})");
+    let header =
+        format!("{:117}\n", format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"));
     npy.write_all(b"\x93NUMPY\x01\x00")?;
     npy.write_all(&(header.len() as u16).to_le_bytes())?;
     npy.write_all(header.as_bytes())?;

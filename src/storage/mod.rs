@@ -2,6 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `aligned_writer.rs` | appends to a file in large aligned pieces |
 //! | `catalog/` | the writer's truth: redb on our storage |
 //! | `column_file.rs` | column files: one embedding or sketch a row |
 //! | `commit.rs` | the writer: commit, publish, recover |
@@ -19,6 +20,7 @@
 //! | `sealed.rs` | sealed files: written once, read by verified blocks |
 //! | `simulated/` | a storage in memory that crashes like a disk |
 
+mod aligned_writer;
 mod catalog;
 mod checks;
 mod column_file;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::medium::{FileBytes, FileWriter, Storage};
+use super::aligned_writer::AlignedWriter;
+use super::medium::{FileBytes, Storage};
 use crate::base::checksum;
 use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES, SECTIONS_MAX};
 use crate::format::{
@@ -79,7 +80,7 @@ impl FileError {
 
 /// Writes a sealed file.
 pub struct SealedWriter {
-    writer: Box<dyn FileWriter>,
+    writer: AlignedWriter,
     path: String,
     /// Bytes of the block that is not full yet.
     pending: Vec<u8>,
@@ -107,7 +108,7 @@ impl SealedWriter {
             let path = path.clone();
             move |source| FileError::Io { operation, path, source }
         };
-        let mut writer = storage.create(name).map_err(io("create"))?;
+        let mut writer = AlignedWriter::new(storage.create(name).map_err(io("create"))?);
         let bytes = header.encode();
         writer.write(&bytes).map_err(io("write"))?;
         let mut header_checksum = [0; 8];
