@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::workplace::Workplace;
+use crate::scene::Scene;
 
 const ESCAPES: &str =
     "{\"id\": \"k\\u001b[2J\", \"text\": \"cat \\u001b[31mred\\u0007 \\\"quoted\\\", and\\nmore\"}\n";
 
 #[test]
 fn every_format_reads_back() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     place.run_with_input(&["ingest", "pets", "-", "--key", "id"], ESCAPES).ok();
     let of = |format: &str| place.run(&["query", "pets", "a cat", "--format", format]).ok();
     let json = of("json").json();
@@ -35,7 +35,7 @@ fn every_format_reads_back() {
 
 #[test]
 fn reports_read_back_in_every_format() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let of = |format: &str| place.run(&["stats", "pets", "--format", format]).ok();
     let json = of("json").json();
     assert_eq!(of("jsonl").json_lines(), std::slice::from_ref(&json));
@@ -50,7 +50,7 @@ fn reports_read_back_in_every_format() {
 
 #[test]
 fn nothing_in_a_pipe_steers_a_terminal() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     place.run_with_input(&["ingest", "pets", "-", "--key", "id"], ESCAPES).ok();
     for arguments in [
         &["query", "pets", "a red cat"][..],
@@ -74,7 +74,7 @@ fn nothing_in_a_pipe_steers_a_terminal() {
 
 #[test]
 fn tables_of_a_pipe_are_120_wide_at_most() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let long = "cat ".repeat(400);
     place.run_with_input(&["ingest", "pets", "-"], format!("{{\"text\": \"{long}\"}}\n")).ok();
     let out = place.run(&["query", "pets", "cat"]).ok().out;

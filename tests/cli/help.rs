@@ -1,6 +1,6 @@
 //! Help: what is printed works.
 
-use crate::workplace::{Workplace, floats, npy};
+use crate::scene::{Scene, floats, npy};
 
 const VERBS: [&str; 12] = [
     "create",
@@ -26,7 +26,7 @@ fn example(help: &str) -> Vec<&str> {
 #[test]
 fn every_example_works_as_printed() {
     for arguments in VERBS.map(|verb| vec![verb, "--help"]).into_iter().chain([vec!["--help"]]) {
-        let place = Workplace::new();
+        let place = Scene::new();
         let help = place.run(&arguments).ok().out;
         let commands = example(&help);
         assert!(!commands.is_empty(), "{help}");
@@ -43,7 +43,7 @@ fn every_example_works_as_printed() {
 
 #[test]
 fn help_lists_every_verb_that_works_and_no_other() {
-    let place = Workplace::new();
+    let place = Scene::new();
     let help = place.run(&["--help"]).ok().out;
     let from = help.find("Commands:").expect("a list of commands");
     let until = help.find("Options:").expect("a list of options");
@@ -66,7 +66,7 @@ fn help_lists_every_verb_that_works_and_no_other() {
 
 #[test]
 fn wrong_usage_ends_with_2_and_suggests() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     for arguments in [
         &["querry", "pets", "x"][..],
         &["query", "pets"],

@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::workplace::Workplace;
+use crate::scene::Scene;
 
 const WAIT: Duration = Duration::from_secs(20);
 
-fn start_ingest(place: &Workplace, more: &[&str]) -> Child {
+fn start_ingest(place: &Scene, more: &[&str]) -> Child {
     let arguments = [&["ingest", "s", "-", "--key", "id", "--vector", "v"], more].concat();
     let mut command = place.command(&arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -41,7 +41,7 @@ fn code_of(child: &mut Child) -> i32 {
 
 #[test]
 fn ctrl_c_while_the_input_is_silent_keeps_what_is_committed() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let mut child = start_ingest(&place, &["--commit-rows", "10"]);
     send(&mut child, 0, 15);
@@ -66,7 +66,7 @@ fn ctrl_c_while_the_input_is_silent_keeps_what_is_committed() {
 
 #[test]
 fn rows_of_a_pausing_input_are_committed_in_time() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let mut child = start_ingest(&place, &["--commit-every", "100ms"]);
     send(&mut child, 0, 3);
@@ -81,7 +81,7 @@ fn rows_of_a_pausing_input_are_committed_in_time() {
 
 #[test]
 fn a_killed_writer_leaves_a_store_that_opens() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let mut child = start_ingest(&place, &["--commit-rows", "10"]);
     send(&mut child, 0, 25);
@@ -105,7 +105,7 @@ fn a_killed_writer_leaves_a_store_that_opens() {
 
 #[test]
 fn a_second_writer_is_told_and_readers_go_on() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let mut child = start_ingest(&place, &["--commit-rows", "2"]);
     send(&mut child, 0, 2);
@@ -124,7 +124,7 @@ fn a_second_writer_is_told_and_readers_go_on() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     for arguments in [
         &["query", "pets", "cat", "--format", "jsonl"][..],
         &["stats", "pets"],

@@ -7,5 +7,5 @@ mod formats;
 mod help;
 mod interruption;
 mod refusals;
+mod scene;
 mod verbs;
-mod workplace;

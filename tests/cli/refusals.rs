@@ -1,6 +1,6 @@
 //! Bad input: refused with its place, exit code 1, and nothing of it in the store.
 
-use crate::workplace::{Run, Workplace, floats, npy};
+use crate::scene::{Run, Scene, floats, npy};
 
 /// One line that says what is wrong, and where.
 fn refused(run: &Run, words: &[&str]) {
@@ -27,7 +27,7 @@ fn bad_lines_of_jsonl_are_refused_with_line_and_field() {
         ("not UTF-8", b"{\"id\": \"\xff\", \"v\": [1, 2, 3]}\n".to_vec(), &["line 2", "UTF-8"]),
         ("cut off", b"{\"id\": \"x\", \"v\": [1, 2".to_vec(), &["line 2"]),
     ];
-    let place = Workplace::new().with_points();
+    let place = Scene::new().with_points();
     for (what, line, words) in cases {
         let bytes = [good.as_bytes(), &line].concat();
         let arguments = ["ingest", "points", "bad.jsonl", "--key", "id", "--vector", "v"];
@@ -44,7 +44,7 @@ fn bad_lines_of_jsonl_are_refused_with_line_and_field() {
 
 #[test]
 fn batches_before_a_bad_line_stay_unless_all_or_nothing_was_asked() {
-    let place = Workplace::new().with_points();
+    let place = Scene::new().with_points();
     let rows = "{\"id\": \"n1\", \"v\": [1, 2, 3]}\n{\"id\": \"n2\", \"v\": [1, 2, 3]}\n{\"id\": \"n3\"}\n";
     place.write("bad.jsonl", rows);
     let arguments = ["ingest", "points", "bad.jsonl", "--key", "id", "--vector", "v", "--commit-rows", "2"];
@@ -57,7 +57,7 @@ fn batches_before_a_bad_line_stay_unless_all_or_nothing_was_asked() {
 
 #[test]
 fn values_that_do_not_fit_their_field_are_refused() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     place.write("bad.jsonl", "{\"id\": \"x\", \"text\": \"t\", \"year\": \"1990\"}\n");
     refused(&place.run(&["ingest", "pets", "bad.jsonl", "--key", "id"]), &["line 1", "year", "integer"]);
     place.write("bad.csv", "id,text,year\nx,t,soon\n");
@@ -72,7 +72,7 @@ fn values_that_do_not_fit_their_field_are_refused() {
 
 #[test]
 fn files_that_cannot_be_read_are_refused() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     place.write("rows.parquet", "PAR1");
     place.write("rows.xyz", "x");
     refused(&place.run(&["ingest", "pets", "rows.parquet"]), &["rows.parquet", "not supported"]);
@@ -85,7 +85,7 @@ fn files_that_cannot_be_read_are_refused() {
 
 #[test]
 fn bad_matrices_are_refused_whole() {
-    let place = Workplace::new().with_points();
+    let place = Scene::new().with_points();
     place.write("keys.jsonl", "{\"key\": \"x\"}\n{\"key\": \"y\"}\n");
     let values = floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let not_finite = floats(&[1.0, 2.0, 3.0, 4.0, f32::NAN, 6.0]);
@@ -125,7 +125,7 @@ fn bad_matrices_are_refused_whole() {
 
 #[test]
 fn bad_questions_are_refused() {
-    let place = Workplace::new().with_pets().with_points();
+    let place = Scene::new().with_pets().with_points();
     refused(&place.run(&["query", "pets", "x", "--where", "colour = 1"]), &["colour", "year", "kind"]);
     refused(&place.run(&["query", "pets", "x", "--where", "year ="]), &[]);
     refused(&place.run(&["query", "pets", "x", "--where", "year = 'soon'"]), &["year"]);
@@ -146,7 +146,7 @@ fn bad_questions_are_refused() {
 
 #[test]
 fn what_is_no_store_and_what_cannot_be_done_yet_is_refused() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     std::fs::create_dir(place.path("empty")).expect("a folder");
     for verb in [
         &["stats", "missing"][..],

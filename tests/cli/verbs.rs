@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::workplace::{PETS, Workplace, floats, npy};
+use crate::scene::{PETS, Scene, floats, npy};
 
 fn keys(answer: &Value, side: &str) -> Vec<String> {
     let hits = answer[side].as_array().expect("a list of rows");
@@ -13,7 +13,7 @@ fn keys(answer: &Value, side: &str) -> Vec<String> {
 
 #[test]
 fn create_says_what_it_made_and_keeps_what_is_there() {
-    let place = Workplace::new();
+    let place = Scene::new();
     let arguments =
         ["create", "s", "--encoder", "vectors:4:int8", "--field", "year:integer", "--format", "json"];
     let made = place.run(&arguments).ok().json();
@@ -30,7 +30,7 @@ fn create_says_what_it_made_and_keeps_what_is_there() {
 
 #[test]
 fn create_leaves_no_folder_behind_when_it_fails() {
-    let place = Workplace::new();
+    let place = Scene::new();
     let run = place.run(&["create", "s", "--encoder", "hashed", "--field", "x:text", "--field", "x:text"]);
     assert_eq!(run.code, 1, "{run:?}");
     assert!(!place.path("s").exists());
@@ -38,7 +38,7 @@ fn create_leaves_no_folder_behind_when_it_fails() {
 
 #[test]
 fn ingest_then_query_answers_with_the_contract_of_json() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let run = place.run(&["query", "pets", "cats", "-k", "2", "--format", "json"]).ok();
     let answer = run.json();
     assert_eq!(answer["query"], json!({"kind": "text", "value": "cats"}));
@@ -58,7 +58,7 @@ fn ingest_then_query_answers_with_the_contract_of_json() {
 
 #[test]
 fn query_by_key_and_by_vector_and_both_ends() {
-    let place = Workplace::new().with_points();
+    let place = Scene::new().with_points();
     let by_key = place.run(&["query", "points", "--key", "p0", "--format", "json"]).ok().json();
     assert_eq!(by_key["query"], json!({"kind": "key", "value": "p0"}));
     assert_eq!(
@@ -81,7 +81,7 @@ fn query_by_key_and_by_vector_and_both_ends() {
 
 #[test]
 fn several_vectors_give_one_answer_a_line() {
-    let place = Workplace::new().with_points();
+    let place = Scene::new().with_points();
     place.write("q.npy", npy("<f4", "False", "(2, 3)", &floats(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0])));
     let lines = place.run(&["query", "points", "--vector", "q.npy", "--format", "json"]).ok().json_lines();
     assert_eq!(lines.len(), 2);
@@ -92,7 +92,7 @@ fn several_vectors_give_one_answer_a_line() {
 
 #[test]
 fn filters_choose_rows_and_explanations_say_how() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let arguments = [
         "query",
         "pets",
@@ -114,7 +114,7 @@ fn filters_choose_rows_and_explanations_say_how() {
 
 #[test]
 fn a_file_that_grew_is_read_from_where_it_ended() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     place.write("pets.jsonl", format!("{PETS}{{\"id\": \"f\", \"text\": \"a new cat\"}}\n"));
     let run = place.run(&["ingest", "pets", "pets.jsonl", "--key", "id", "--format", "json"]).ok();
     assert_eq!((&run.json()["rows_read"], &run.json()["rows"]), (&json!(1), &json!(6)), "{run:?}");
@@ -126,7 +126,7 @@ fn a_file_that_grew_is_read_from_where_it_ended() {
 
 #[test]
 fn standard_input_is_acknowledged_commit_by_commit() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let rows: String = (0..5).map(|row| format!("{{\"id\": \"r{row}\", \"v\": [{row}]}}\n")).collect();
     let arguments = ["ingest", "s", "-", "--key", "id", "--vector", "v", "--commit-rows", "2"];
@@ -149,7 +149,7 @@ fn standard_input_is_acknowledged_commit_by_commit() {
 
 #[test]
 fn csv_text_lines_and_several_files_are_read() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "hashed:64", "--field", "year:integer"]).ok();
     place.write("a.csv", "id,body,year\n1,a cat,1990\n2,\"a dog, wet\",1991\n");
     place.write("b.txt", "rain\nsun\n");
@@ -164,7 +164,7 @@ fn csv_text_lines_and_several_files_are_read() {
 
 #[test]
 fn one_commit_for_the_whole_input_where_asked() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:1"]).ok();
     let rows: String = (0..5).map(|row| format!("{{\"v\": [{row}]}}\n")).collect();
     place.write("rows.jsonl", rows);
@@ -176,7 +176,7 @@ fn one_commit_for_the_whole_input_where_asked() {
 
 #[test]
 fn import_adds_rows_with_vectors_and_metadata() {
-    let place = Workplace::new();
+    let place = Scene::new();
     place.run(&["create", "s", "--encoder", "vectors:2", "--field", "year:integer"]).ok();
     place.write("keys.jsonl", "{\"key\": \"x\"}\n{\"key\": \"y\"}\n");
     place.write("m.jsonl", "{\"year\": 1990}\n{\"year\": 2000}\n");
@@ -207,7 +207,7 @@ fn import_adds_rows_with_vectors_and_metadata() {
 
 #[test]
 fn alter_adds_a_field_and_a_column_that_import_fills() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let run = place.run(&["alter", "pets", "--add-column", "extra=vectors:2:f16", "--format", "json"]).ok();
     assert_eq!(run.json()["columns"][1]["name"], json!("extra"), "{run:?}");
     let empty = place.run(&["query", "pets", "--key", "a", "--column", "extra"]);
@@ -232,7 +232,7 @@ fn alter_adds_a_field_and_a_column_that_import_fills() {
 
 #[test]
 fn deleted_rows_answer_no_more() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let run = place.run(&["delete", "pets", "--key", "a", "--key", "b", "--format", "json"]).ok();
     assert_eq!((&run.json()["rows_deleted"], &run.json()["rows"]), (&json!(2), &json!(3)), "{run:?}");
     let run = place.run(&["delete", "pets", "--where", "kind = 'both'", "--format", "json"]).ok();
@@ -248,7 +248,7 @@ fn deleted_rows_answer_no_more() {
 
 #[test]
 fn stats_have_the_names_of_the_contract() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let stats = place.run(&["stats", "pets", "--format", "json"]).ok().json();
     for name in [
         "rows",
@@ -276,7 +276,7 @@ fn stats_have_the_names_of_the_contract() {
 
 #[test]
 fn damage_is_found_and_a_damaged_catalog_is_repaired() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let catalog = place.path("pets/catalog.redb");
     let whole = fs::read(&catalog).expect("a catalog");
     let mut damaged = whole.clone();
@@ -307,7 +307,7 @@ fn damage_is_found_and_a_damaged_catalog_is_repaired() {
 
 #[test]
 fn the_hidden_check_reads_a_catalog_and_survives_damage() {
-    let place = Workplace::new().with_pets();
+    let place = Scene::new().with_pets();
     let bytes = fs::read(place.path("pets/catalog.redb")).expect("a catalog");
     let catalog = fs::File::open(place.path("pets/catalog.redb")).expect("a file");
     let manifest = place.command(&["check-catalog"]).stdin(catalog).output().expect("the binary runs").stdout;
@@ -319,7 +319,7 @@ fn the_hidden_check_reads_a_catalog_and_survives_damage() {
 
 #[test]
 fn completions_and_the_manual_name_every_verb() {
-    let place = Workplace::new();
+    let place = Scene::new();
     let verbs = [
         "create",
         "alter",
@@ -348,7 +348,7 @@ fn completions_and_the_manual_name_every_verb() {
 
 #[test]
 fn the_demo_leaves_a_store_that_its_commands_work_on() {
-    let place = Workplace::new();
+    let place = Scene::new();
     let run = place.run(&["demo", "--dir", "tour"]).ok();
     let place_of = |text: &str| run.out.find(text).unwrap_or_else(|| panic!("{text}: {}", run.out));
     assert!(run.out.contains("1. Ingested 4,084 artworks"), "{}", run.out);

@@ -49,11 +49,11 @@ impl Run {
 }
 
 /// A folder of its own, gone after the test.
-pub(crate) struct Workplace {
+pub(crate) struct Scene {
     folder: TempDir,
 }
 
-impl Workplace {
+impl Scene {
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
