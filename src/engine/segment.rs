@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, RowId, RowSet};
-use crate::format::{MetadataBatch, SegmentRecord, extend_metadata, metadata_value};
+use crate::format::{
+    ColumnKind, ColumnRecord, Encoding, MetadataBatch, SegmentRecord, extend_metadata, metadata_value,
+};
 use crate::index::RowValues;
 use crate::storage::{ColumnFile, FileError, RowFile, Storage};
 
@@ -106,6 +108,26 @@ impl Segment {
         }
         metadata.append(&mut extra);
         Ok(metadata)
+    }
+}
+
+/// A column file must be of the type, width and encoding that the schema gives its column.
+pub(super) fn check_column_type(file: &ColumnFile, columns: &[ColumnRecord]) -> Result<(), FileError> {
+    let header = file.header();
+    let fits = |column: &ColumnRecord| {
+        let encoding = match column.kind {
+            ColumnKind::Embedding(_) => Encoding::Embedding,
+            ColumnKind::Sketch { .. } => Encoding::Sketch,
+        };
+        column.id == header.column
+            && column.element == header.element
+            && column.width == header.width
+            && encoding == header.encoding
+    };
+    if columns.iter().any(fits) {
+        Ok(())
+    } else {
+        Err(file.file().content_error("it is not of the type that its column has"))
     }
 }
 

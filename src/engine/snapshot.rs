@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use super::answer::Row;
 use super::context::Context;
 use super::encoders::{EncoderError, make_encoder, open_encoder, open_state};
-use super::segment::{Segment, SegmentView};
+use super::segment::{Segment, SegmentView, check_column_type};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::encoder::Encoder;
-use crate::format::{ColumnKind, ColumnRecord, Encoding, Manifest, segment_deletes};
+use crate::format::{ColumnKind, ColumnRecord, Manifest, segment_deletes};
 use crate::storage::{FileError, Pin, SealedFile};
 
 /// One committed state of a store: cheap to clone, safe to share between threads, unchanged by later commits.
@@ -47,16 +47,24 @@ impl Snapshot {
         for record in &state.segments {
             let open = previous.and_then(|snapshot| snapshot.segment(record.id));
             let unchanged = open.filter(|view| view.segment.record == *record);
+            let deleted_before = previous.and_then(|snapshot| snapshot.inner.state.deleted_record(record.id));
             let segment = match unchanged {
+                // Most segments of a commit: neither files nor deletes differ, so nothing is decoded again.
+                Some(view) if deleted_before == state.deleted_record(record.id) => {
+                    segments.push(view.clone());
+                    continue;
+                }
                 Some(view) => Arc::clone(&view.segment),
                 None => {
                     let old = open.map(|view| view.segment.as_ref());
-                    Arc::new(Segment::open(context.storage.as_ref(), record, old)?)
+                    let segment = Segment::open(context.storage.as_ref(), record, old)?;
+                    let columns = &state.store.columns;
+                    segment.columns().try_for_each(|file| check_column_type(file, columns))?;
+                    Arc::new(segment)
                 }
             };
             let deleted = segment_deletes(&state, record)
                 .map_err(|error| segment.rows.file().content_error(format!("its deleted rows: {error}")))?;
-            check_columns(&segment, &state.store.columns)?;
             segments.push(SegmentView::new(segment, deleted));
         }
         let mut encoders = BTreeMap::new();
@@ -157,25 +165,4 @@ impl Snapshot {
     pub(super) fn deletes(&self) -> Vec<RowSet> {
         self.inner.segments.iter().map(|view| view.deleted.as_ref().clone()).collect()
     }
-}
-
-/// Column files must be of the type and width that the schema says.
-fn check_columns(segment: &Segment, columns: &[ColumnRecord]) -> Result<(), FileError> {
-    for file in segment.columns() {
-        let header = file.header();
-        let encoding = |column: &ColumnRecord| match column.kind {
-            ColumnKind::Embedding(_) => Encoding::Embedding,
-            ColumnKind::Sketch { .. } => Encoding::Sketch,
-        };
-        let fits = columns.iter().any(|column| {
-            column.id == header.column
-                && column.element == header.element
-                && column.width == header.width
-                && encoding(column) == header.encoding
-        });
-        if !fits {
-            return Err(file.file().content_error("it is not of the type that its column has"));
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::answer::{Problem, VerifyReport};
 use super::encoders::EncoderError;
 use super::options::Watch;
+use super::segment::check_column_type;
 use super::store::OpenError;
 use crate::base::{RowId, RowSet, key_hash};
 use crate::encoder::{Encoder, EncoderSpecification, HashedEncoder};
@@ -123,26 +124,13 @@ impl Verification<'_> {
                 Err(error) => self.file_problem(&name, &error),
                 Ok(file) => {
                     self.checked(file.file(), watch);
-                    let schema = self.column_schema(&file);
+                    let schema = check_column_type(&file, &self.manifest.store.columns);
                     let values = if self.deep { check_values(&file) } else { Ok(()) };
                     if let Err(error) = schema.and(values) {
                         self.file_problem(&name, &error);
                     }
                 }
             }
-        }
-    }
-
-    /// A column file must have the element type and width of its column.
-    fn column_schema(&self, file: &ColumnFile) -> Result<(), FileError> {
-        let header = file.header();
-        let column = self.manifest.store.columns.iter().find(|column| column.id == header.column);
-        let fits =
-            column.is_some_and(|column| column.element == header.element && column.width == header.width);
-        if fits {
-            Ok(())
-        } else {
-            Err(file.file().content_error("it is not of the type that its column has"))
         }
     }
 

@@ -13,7 +13,7 @@ use crate::base::limits::{
     COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX, MANIFEST_BYTES_MAX, SEGMENT_ROWS_MAX, SKETCH_WIDTH_MAX,
 };
 use crate::base::{
-    ByteReader, CommitSeq, RowSet, RowSetError, check_name, checksum, put_u16, put_u32, put_u64,
+    ByteReader, CommitSeq, RowSet, RowSetError, SegmentId, check_name, checksum, put_u16, put_u32, put_u64,
 };
 
 /// First bytes of a manifest.
@@ -89,6 +89,12 @@ impl Manifest {
         Err(contradiction("a number that is given out next is impossible".to_owned()))
     }
 
+    /// The record of a segment's deleted rows, if it has any.
+    pub fn deleted_record(&self, segment: SegmentId) -> Option<&DeletedRecord> {
+        let position = self.deleted.binary_search_by_key(&segment, |record| record.segment).ok()?;
+        self.deleted.get(position)
+    }
+
     fn check_schema(&self) -> Result<(), ManifestError> {
         let (fields, columns) = (&self.store.fields, &self.store.columns);
         if fields.len() > FIELDS_MAX || columns.len() > COLUMNS_MAX {
@@ -132,10 +138,8 @@ fn contradiction(reason: String) -> ManifestError {
 /// # Errors
 /// The record is no row set, or names rows that the segment does not have.
 pub fn segment_deletes(state: &Manifest, segment: &SegmentRecord) -> Result<RowSet, RowSetError> {
-    let Ok(position) = state.deleted.binary_search_by_key(&segment.id, |record| record.segment) else {
-        return Ok(RowSet::new());
-    };
-    let bytes = &state.deleted[position].rows;
+    let Some(record) = state.deleted_record(segment.id) else { return Ok(RowSet::new()) };
+    let bytes = &record.rows;
     let rows = RowSet::from_bytes(bytes)?;
     match rows.last() {
         Some(last) if last.0 >= segment.row_count => {
@@ -302,7 +306,7 @@ pub fn decode_current(bytes: &[u8]) -> Result<CommitSeq, ManifestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ColumnId, SegmentId};
+    use crate::base::ColumnId;
 
     fn manifest() -> Manifest {
         let commit = CommitSeq(5);

@@ -77,8 +77,18 @@ impl Writer {
         let catalog = Catalog::open(Arc::clone(&catalog_file), true)?;
         storage.sync_folder("").map_err(io_error(storage.as_ref(), "sync", ""))?;
         catalog.commit(None, &state)?;
+        Ok(Self::new(storage, catalog, catalog_file, state, lock))
+    }
+
+    fn new(
+        storage: Arc<dyn Storage>,
+        catalog: Catalog,
+        catalog_file: Arc<dyn RandomFile>,
+        state: Manifest,
+        lock: Box<dyn FileLock>,
+    ) -> Self {
         let state = Arc::new(state);
-        Ok(Self {
+        Self {
             storage,
             catalog: Some(catalog),
             catalog_file,
@@ -86,7 +96,7 @@ impl Writer {
             poisoned: false,
             leftovers: false,
             _lock: lock,
-        })
+        }
     }
 
     /// Opens a store for writing: takes the lock, trusts or checks the catalog, publishes what a crash left
@@ -119,16 +129,7 @@ impl Writer {
             let reason = "two readings of it differ".to_owned();
             return Err(CatalogError::Damaged { reason }.into());
         }
-        let state = Arc::new(state);
-        let mut writer = Self {
-            storage,
-            catalog: Some(catalog),
-            catalog_file,
-            state,
-            poisoned: false,
-            leftovers: false,
-            _lock: lock,
-        };
+        let mut writer = Self::new(storage, catalog, catalog_file, state, lock);
         writer.recover()?;
         Ok(writer)
     }

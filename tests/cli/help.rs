@@ -1,21 +1,6 @@
 //! Help: what is printed works.
 
-use crate::scene::{Scene, floats, npy};
-
-const VERBS: [&str; 12] = [
-    "create",
-    "alter",
-    "ingest",
-    "import",
-    "query",
-    "delete",
-    "stats",
-    "verify",
-    "repair",
-    "demo",
-    "completions",
-    "man",
-];
+use crate::scene::{Scene, VERBS, floats, npy};
 
 /// The commands under `Example` in the help of a verb.
 fn example(help: &str) -> Vec<&str> {

@@ -48,6 +48,22 @@ impl Run {
     }
 }
 
+/// Every verb that `--help` lists.
+pub(crate) const VERBS: [&str; 12] = [
+    "create",
+    "alter",
+    "ingest",
+    "import",
+    "query",
+    "delete",
+    "stats",
+    "verify",
+    "repair",
+    "demo",
+    "completions",
+    "man",
+];
+
 /// A folder of its own, gone after the test.
 pub(crate) struct Scene {
     folder: TempDir,

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::scene::{PETS, Scene, floats, npy};
+use crate::scene::{PETS, Scene, VERBS, floats, npy};
 
 fn keys(answer: &Value, side: &str) -> Vec<String> {
     let hits = answer[side].as_array().expect("a list of rows");
@@ -320,27 +320,13 @@ fn the_hidden_check_reads_a_catalog_and_survives_damage() {
 #[test]
 fn completions_and_the_manual_name_every_verb() {
     let place = Scene::new();
-    let verbs = [
-        "create",
-        "alter",
-        "ingest",
-        "import",
-        "query",
-        "delete",
-        "stats",
-        "verify",
-        "repair",
-        "demo",
-        "completions",
-        "man",
-    ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = place.run(&["completions", shell]).ok().out;
-        assert!(verbs.iter().all(|verb| script.contains(verb)), "{shell}");
+        assert!(VERBS.iter().all(|verb| script.contains(verb)), "{shell}");
         assert!(!script.contains("check-catalog"), "{shell}");
     }
     let manual = place.run(&["man"]).ok().out;
-    for verb in verbs {
+    for verb in VERBS {
         assert!(manual.contains(&format!(".SH \"ASCRIBE {}\"", verb.to_uppercase())), "{verb}");
     }
     assert!(!manual.contains("check\\-catalog"));
