@@ -2,8 +2,10 @@
 
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use thiserror::Error;
 
+use super::PreparedText;
 use crate::base::Fingerprint;
 
 /// An encoding that did not work. Nothing was written for the whole call.
@@ -36,6 +38,20 @@ pub enum EncodeError {
         /// Values needed.
         needed: usize,
     },
+    /// A text that was made ready by an encoder of another kind.
+    #[error("encoder {encoder} was given a text that another encoder made ready")]
+    PreparedElsewhere {
+        /// Name of the encoder.
+        encoder: String,
+    },
+    /// The arithmetic did not work: a device ran out of memory or was lost, or the values are not finite.
+    #[error("encoder {encoder} failed: {reason}")]
+    Failed {
+        /// Name of the encoder.
+        encoder: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Turns texts into vectors. The same text gives the same vector, alone or in any batch.
@@ -51,6 +67,34 @@ pub trait Encoder: Send + Sync + Debug {
 
     /// Whether [`encode`](Self::encode) works at all; an encoder of ready vectors says no.
     fn takes_text(&self) -> bool;
+
+    /// The bytes from which a store opens this encoder again by itself, in pieces to be joined; `None` of an encoder that
+    /// belongs to the program. Cheap: mapped bytes are not copied.
+    fn state(&self) -> Option<Vec<Bytes>> {
+        None
+    }
+
+    /// Makes a text ready: the half of encoding that handles text, which another thread can do for the next batch while
+    /// this one computes. An encoder that has no such half keeps the text.
+    ///
+    /// # Errors
+    /// The encoder takes no text.
+    fn prepare(&self, text: &str) -> Result<PreparedText, EncodeError> {
+        Ok(PreparedText::text(text))
+    }
+
+    /// Writes the vector of `texts[i]`, made ready by this encoder or by one of the same fingerprint, to
+    /// `out[i * width..(i + 1) * width]`. All values are finite. May use the threads of the pool it is called in.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode); a text was made ready by an encoder of another kind; a device failed.
+    fn encode_prepared(&self, texts: &[PreparedText], out: &mut [f32]) -> Result<(), EncodeError> {
+        let plain: Option<Vec<&str>> = texts.iter().map(PreparedText::as_text).collect();
+        match plain {
+            Some(texts) => self.encode(&texts, out),
+            None => Err(EncodeError::PreparedElsewhere { encoder: self.name() }),
+        }
+    }
 
     /// Writes the vector of `texts[i]` to `out[i * width..(i + 1) * width]`. All values are finite.
     ///

@@ -2,17 +2,23 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `device.rs` | where an encoder computes |
 //! | `encode.rs` | what every encoder is |
 //! | `hashed/` | the built-in encoder of shared words, the same on every platform |
+//! | `prepared.rs` | a text between the two halves of encoding |
 //! | `specification.rs` | encoders as users name them |
 //! | `vectors.rs` | the encoder of stores whose vectors come ready-made |
 
+mod device;
 mod encode;
 mod hashed;
+mod prepared;
 mod specification;
 mod vectors;
 
+pub use device::{Device, DeviceError};
 pub use encode::{EncodeError, Encoder};
 pub use hashed::{HashedEncoder, HashedEncoderError};
+pub use prepared::PreparedText;
 pub use specification::{EncoderSpecification, EncoderSpecificationError};
 pub use vectors::VectorsEncoder;

@@ -5,29 +5,42 @@
 //! partial sums, written down in `scalar.rs`, every back-end therefore gives the same bits on every machine.
 //!
 //! The algorithm for vector registers is written once in `tile.rs` over a small trait of sixteen lanes; `x86.rs` gives
-//! the lanes of each instruction set behind a token that only detection hands out, and holds the room's only `unsafe`.
+//! the lanes of each instruction set behind a token that only detection hands out, and holds, with `x86_dense.rs`, the room's only `unsafe`.
 //!
 //! | file | what lives there |
 //! | --- | --- |
 //! | `backend.rs` | the handle that callers use: detection once, length checks, the back-ends by name |
 //! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
+//! | `dense.rs` | products of f32 matrices and the functions between them, over sixteen lanes |
+//! | `dense_properties.rs` | tests: the same suite for products and functions |
+//! | `panels.rs` | matrices laid out for products |
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
+//! | `scalar_dense.rs` | lanes of f32 without vector registers |
 //! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
 //! | `wide.rs` | a query, widened to f64 once |
 //! | `x86.rs` | lanes of AVX2 and AVX-512 |
+//! | `x86_dense.rs` | their f32 lanes |
 
 mod backend;
 mod convert;
+mod dense;
+#[cfg(test)]
+mod dense_properties;
+mod panels;
 #[cfg(test)]
 mod properties;
 mod scalar;
+mod scalar_dense;
 #[cfg(target_arch = "x86_64")]
 mod tile;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_dense;
 
 pub use backend::{KernelError, Kernels};
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
+pub use panels::{Panels, StridedOutput, StridedRows};
 pub use wide::WideQuery;

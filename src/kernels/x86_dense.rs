@@ -1,0 +1,325 @@
+//! Sixteen f32 lanes of AVX2 and AVX-512, for products and the functions between them.
+//!
+//! Every `unsafe` block rests on the same fact as those of `x86.rs`: the token proves the instruction sets named beside
+//! it, and memory is read and written through references to arrays of the full width, unaligned.
+
+#![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
+
+use std::arch::x86_64::{
+    __m256, __m512, _mm256_add_epi32, _mm256_add_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_div_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_sub_ps,
+};
+
+use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET};
+use super::panels::{PanelRow, Panels, StridedOutput, StridedRows};
+use super::x86::{Avx2, Avx512};
+
+/// Lanes 0-7 and 8-15. Sixteen registers hold six rows of sums, a row of the panel and a factor.
+impl DenseLanes for Avx2 {
+    type Values = [__m256; 2];
+
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_set1_ps(value); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, values: &PanelRow) -> Self::Values {
+        let from = values.as_ptr();
+        // SAFETY: the token proves AVX; two loads of eight f32 values read the sixteen that `values` holds.
+        unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::Values, to: &mut PanelRow) {
+        let to = to.as_mut_ptr();
+        // SAFETY: the token proves AVX; two stores of eight f32 values write the sixteen that `to` holds.
+        unsafe {
+            _mm256_storeu_ps(to, values[0]);
+            _mm256_storeu_ps(to.add(8), values[1]);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_add_ps(left[0], right[0]), _mm256_add_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn subtract(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_sub_ps(left[0], right[0]), _mm256_sub_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn multiply(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_mul_ps(left[0], right[0]), _mm256_mul_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn divide(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_div_ps(left[0], right[0]), _mm256_div_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sums: Self::Values, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves FMA.
+        unsafe { [_mm256_fmadd_ps(left[0], right[0], sums[0]), _mm256_fmadd_ps(left[1], right[1], sums[1])] }
+    }
+
+    #[inline(always)]
+    fn minimum(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_min_ps(left[0], right[0]), _mm256_min_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn maximum(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_max_ps(left[0], right[0]), _mm256_max_ps(left[1], right[1])] }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, values: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX2.
+        unsafe { [power_of_two_avx2(values[0]), power_of_two_avx2(values[1])] }
+    }
+}
+
+/// The integer in the lowest bits, moved to the exponent.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn power_of_two_avx2(values: __m256) -> __m256 {
+    let bits = _mm256_add_epi32(_mm256_castps_si256(values), _mm256_set1_epi32(POWER_OF_TWO_OFFSET));
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits))
+}
+
+impl Avx2 {
+    /// See [`product`](dense::product).
+    pub(super) fn product(
+        self,
+        rows: StridedRows<'_>,
+        panels: &Panels,
+        bias: Option<&[f32]>,
+        out: &mut StridedOutput<'_>,
+    ) {
+        // SAFETY: the token proves that the processor has the features of `product_avx2`.
+        unsafe { product_avx2(self, rows, panels, bias, out) }
+    }
+
+    /// See [`gelu`](dense::gelu).
+    pub(super) fn gelu(self, values: &mut [f32]) {
+        // SAFETY: the token proves that the processor has the features of `gelu_avx2`.
+        unsafe { gelu_avx2(self, values) }
+    }
+
+    /// See [`softmax`](dense::softmax).
+    pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
+        // SAFETY: the token proves that the processor has the features of `softmax_avx2`.
+        unsafe { softmax_avx2(self, row, scale) }
+    }
+
+    /// See [`layer_norm`](dense::layer_norm).
+    pub(super) fn layer_norm(
+        self,
+        values: &mut [f32],
+        residual: &[f32],
+        gain: &[f32],
+        shift: &[f32],
+        epsilon: f32,
+    ) {
+        // SAFETY: the token proves that the processor has the features of `layer_norm_avx2`.
+        unsafe { layer_norm_avx2(self, values, residual, gain, shift, epsilon) }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn product_avx2(
+    lanes: Avx2,
+    rows: StridedRows<'_>,
+    panels: &Panels,
+    bias: Option<&[f32]>,
+    out: &mut StridedOutput<'_>,
+) {
+    dense::product(lanes, rows, panels, bias, out);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gelu_avx2(lanes: Avx2, values: &mut [f32]) {
+    dense::gelu(lanes, values);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn softmax_avx2(lanes: Avx2, row: &mut [f32], scale: f32) {
+    dense::softmax(lanes, row, scale);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn layer_norm_avx2(
+    lanes: Avx2,
+    values: &mut [f32],
+    residual: &[f32],
+    gain: &[f32],
+    shift: &[f32],
+    epsilon: f32,
+) {
+    dense::layer_norm(lanes, values, residual, gain, shift, epsilon);
+}
+
+/// One register. Thirty-two hold twelve rows of sums and what they need.
+impl DenseLanes for Avx512 {
+    type Values = __m512;
+
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, values: &PanelRow) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F; the load reads the sixteen f32 values that `values` holds.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, values: Self::Values, to: &mut PanelRow) {
+        // SAFETY: the token proves AVX-512 F; the store writes the sixteen f32 values that `to` holds.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), values) }
+    }
+
+    #[inline(always)]
+    fn add(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_add_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn subtract(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_sub_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_mul_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn divide(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_div_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sums: Self::Values, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_fmadd_ps(left, right, sums) }
+    }
+
+    #[inline(always)]
+    fn minimum(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_min_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn maximum(self, left: Self::Values, right: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_max_ps(left, right) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, values: Self::Values) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe {
+            let bits = _mm512_add_epi32(_mm512_castps_si512(values), _mm512_set1_epi32(POWER_OF_TWO_OFFSET));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
+        }
+    }
+}
+
+impl Avx512 {
+    /// See [`product`](dense::product).
+    pub(super) fn product(
+        self,
+        rows: StridedRows<'_>,
+        panels: &Panels,
+        bias: Option<&[f32]>,
+        out: &mut StridedOutput<'_>,
+    ) {
+        // SAFETY: the token proves that the processor has the features of `product_avx512`.
+        unsafe { product_avx512(self, rows, panels, bias, out) }
+    }
+
+    /// See [`gelu`](dense::gelu).
+    pub(super) fn gelu(self, values: &mut [f32]) {
+        // SAFETY: the token proves that the processor has the features of `gelu_avx512`.
+        unsafe { gelu_avx512(self, values) }
+    }
+
+    /// See [`softmax`](dense::softmax).
+    pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
+        // SAFETY: the token proves that the processor has the features of `softmax_avx512`.
+        unsafe { softmax_avx512(self, row, scale) }
+    }
+
+    /// See [`layer_norm`](dense::layer_norm).
+    pub(super) fn layer_norm(
+        self,
+        values: &mut [f32],
+        residual: &[f32],
+        gain: &[f32],
+        shift: &[f32],
+        epsilon: f32,
+    ) {
+        // SAFETY: the token proves that the processor has the features of `layer_norm_avx512`.
+        unsafe { layer_norm_avx512(self, values, residual, gain, shift, epsilon) }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn product_avx512(
+    lanes: Avx512,
+    rows: StridedRows<'_>,
+    panels: &Panels,
+    bias: Option<&[f32]>,
+    out: &mut StridedOutput<'_>,
+) {
+    dense::product(lanes, rows, panels, bias, out);
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn gelu_avx512(lanes: Avx512, values: &mut [f32]) {
+    dense::gelu(lanes, values);
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn softmax_avx512(lanes: Avx512, row: &mut [f32], scale: f32) {
+    dense::softmax(lanes, row, scale);
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn layer_norm_avx512(
+    lanes: Avx512,
+    values: &mut [f32],
+    residual: &[f32],
+    gain: &[f32],
+    shift: &[f32],
+    epsilon: f32,
+) {
+    dense::layer_norm(lanes, values, residual, gain, shift, epsilon);
+}
