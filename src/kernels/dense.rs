@@ -60,7 +60,10 @@ pub(super) fn product<L: DenseLanes>(
     if depth == 0 {
         for row in 0..rows.count {
             let to = &mut out.values[row * out.stride..][..panels.columns()];
-            bias.map_or_else(|| to.fill(0.0), |bias| to.copy_from_slice(bias));
+            match bias {
+                Some(bias) => to.copy_from_slice(bias),
+                None => to.fill(0.0),
+            }
         }
         return;
     }
