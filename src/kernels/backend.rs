@@ -290,6 +290,21 @@ impl Kernels {
         }
     }
 
+    /// Puts x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 in place of each x, to 4e-7 max(1, |x|).
+    ///
+    /// # References
+    /// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2: the approximation that some models were
+    /// trained with.
+    pub fn gelu_tanh(self, values: &mut [f32]) {
+        match self.backend {
+            Backend::Scalar => dense::gelu_tanh(Scalar, values),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.gelu_tanh(values),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.gelu_tanh(values),
+        }
+    }
+
     /// Puts exp(scale x_j) / sum of exp(scale x_i) in place of each x_j of one row; `scale` is positive.
     ///
     /// ```

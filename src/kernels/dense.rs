@@ -235,6 +235,33 @@ fn gelu_block<L: DenseLanes>(lanes: L, block: &mut PanelRow) {
     lanes.store(lanes.multiply_add(half, half, erf), block);
 }
 
+/// x (1 + tanh(y)) / 2 with y = sqrt(2 / pi) (x + 0.044715 x^3), for each value; that is x / (1 + exp(-2 y)).
+#[inline(always)]
+pub(super) fn gelu_tanh<L: DenseLanes>(lanes: L, values: &mut [f32]) {
+    let (blocks, tail) = values.as_chunks_mut();
+    for block in blocks {
+        gelu_tanh_block(lanes, block);
+    }
+    let mut block = padded(tail);
+    gelu_tanh_block(lanes, &mut block);
+    tail.copy_from_slice(&block[..tail.len()]);
+}
+
+#[inline(always)]
+fn gelu_tanh_block<L: DenseLanes>(lanes: L, block: &mut PanelRow) {
+    // 2 sqrt(2 / pi).
+    const TWICE: f32 = 1.595_769_1;
+    let (x, zero) = (lanes.load(block), lanes.splat(0.0));
+    let cubic = lanes.multiply_add(lanes.splat(1.0), lanes.multiply(x, x), lanes.splat(0.044_715));
+    let y = lanes.multiply(lanes.multiply(x, cubic), lanes.splat(TWICE));
+    // 1 / (1 + exp(-y)) for y >= 0, exp(y) / (1 + exp(y)) below: no power is above 1.
+    let below = exponential(lanes, lanes.minimum(y, zero));
+    let minus_absolute = lanes.minimum(y, lanes.subtract(zero, y));
+    let power = exponential(lanes, minus_absolute);
+    let quotient = lanes.divide(lanes.multiply(x, below), lanes.add(lanes.splat(1.0), power));
+    lanes.store(quotient, block);
+}
+
 /// exp(scale x_j) / sum of exp(scale x_i), for a row of at least one value; `scale` is positive.
 #[inline(always)]
 pub(super) fn softmax<L: DenseLanes>(lanes: L, row: &mut [f32], scale: f32) {

@@ -103,7 +103,7 @@ fn shapes_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn gelu_is_near_the_exact_one_everywhere() {
+fn both_forms_of_gelu_are_near_the_exact_ones_everywhere() {
     let inputs: Vec<f32> =
         (-80_000..=80_000).map(|step| step as f32 * 1e-4).chain([1e-30, -1e-30, 1e4, -1e4, 0.0]).collect();
     for kernels in Kernels::available() {
@@ -166,6 +166,7 @@ fn all_back_ends_give_the_same_bits() {
         for kernels in Kernels::available() {
             let mut out: Vec<f32> = values("bits", 5 * width).iter().map(|value| value * 9.0).collect();
             kernels.gelu(&mut out);
+            kernels.gelu_tanh(&mut out);
             let (residual, gain) = (values("residual", 5 * width), values("gain", width));
             kernels.layer_norm(&mut out, &residual, &gain, &gain, 1e-12).unwrap();
             out.chunks_mut(width).for_each(|row| kernels.softmax(row, 0.3));

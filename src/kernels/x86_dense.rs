@@ -123,6 +123,12 @@ impl Avx2 {
         unsafe { gelu_avx2(self, values) }
     }
 
+    /// See [`gelu_tanh`](dense::gelu_tanh).
+    pub(super) fn gelu_tanh(self, values: &mut [f32]) {
+        // SAFETY: the token proves that the processor has the features of `gelu_tanh_avx2`.
+        unsafe { gelu_tanh_avx2(self, values) }
+    }
+
     /// See [`softmax`](dense::softmax).
     pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
         // SAFETY: the token proves that the processor has the features of `softmax_avx2`.
@@ -157,6 +163,11 @@ fn product_avx2(
 #[target_feature(enable = "avx2,fma,f16c")]
 fn gelu_avx2(lanes: Avx2, values: &mut [f32]) {
     dense::gelu(lanes, values);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gelu_tanh_avx2(lanes: Avx2, values: &mut [f32]) {
+    dense::gelu_tanh(lanes, values);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -271,6 +282,12 @@ impl Avx512 {
         unsafe { gelu_avx512(self, values) }
     }
 
+    /// See [`gelu_tanh`](dense::gelu_tanh).
+    pub(super) fn gelu_tanh(self, values: &mut [f32]) {
+        // SAFETY: the token proves that the processor has the features of `gelu_tanh_avx512`.
+        unsafe { gelu_tanh_avx512(self, values) }
+    }
+
     /// See [`softmax`](dense::softmax).
     pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
         // SAFETY: the token proves that the processor has the features of `softmax_avx512`.
@@ -305,6 +322,11 @@ fn product_avx512(
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
 fn gelu_avx512(lanes: Avx512, values: &mut [f32]) {
     dense::gelu(lanes, values);
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn gelu_tanh_avx512(lanes: Avx512, values: &mut [f32]) {
+    dense::gelu_tanh(lanes, values);
 }
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]

@@ -13,10 +13,12 @@ use super::directory::{BertDirectory, shown};
 use super::error::BertError;
 use super::forward::{Forward, TensorForward};
 use super::model::BertModel;
+use super::packed::PackedBert;
 use super::state::BertState;
 use super::tokenizer::BertTokenizer;
 use super::weights::{BertWeightFiles, BertWeights};
 use crate::base::Fingerprint;
+use crate::kernels::Kernels;
 
 /// The precision of products on a GPU. The processor computes in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,10 +148,13 @@ fn open_forward(
     device: Device,
     precision: BertPrecision,
 ) -> Result<Box<dyn Forward>, BertError> {
-    let precision = match (device, precision) {
-        (Device::Cpu, _) | (_, BertPrecision::F32) => DType::F32,
-        (_, BertPrecision::F16) => DType::F16,
-        (_, BertPrecision::Bf16) => DType::BF16,
+    if device == Device::Cpu {
+        return Ok(Box::new(PackedBert::new(configuration, weights, Kernels::best())));
+    }
+    let precision = match precision {
+        BertPrecision::F32 => DType::F32,
+        BertPrecision::F16 => DType::F16,
+        BertPrecision::Bf16 => DType::BF16,
     };
     let model = BertModel::fixed(configuration, weights, &open_device(device)?, precision)
         .map_err(|error| BertError::Arithmetic { reason: error.to_string() })?;

@@ -12,6 +12,8 @@
 //! | `functions.rs` | the functions between products, in the form that suits the device |
 //! | `fused.rs` | softmax, GELU and layer normalisation with gradients, one operation each |
 //! | `model.rs` | the model of tensors |
+//! | `packed.rs` | the forward pass on the processor |
+//! | `packed_weights.rs` | its weights |
 //! | `parameters.rs` | its weights as tensors, fixed or variable |
 //! | `sentence.rs` | the files of the sentence-transformers layout |
 //! | `state.rs` | all that an encoder is made of, as one byte string |
@@ -29,6 +31,8 @@ mod forward;
 mod functions;
 mod fused;
 mod model;
+mod packed;
+mod packed_weights;
 mod parameters;
 mod sentence;
 mod state;
