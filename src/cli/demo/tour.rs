@@ -20,11 +20,20 @@ use crate::answers::{
 };
 use crate::attribution::Side;
 use crate::engine::{
-    self, CreateOptions, DeleteSelection, EMBEDDING_COLUMN_NAME, IngestOptions, IngestReport, Query, Reader,
+    self, ColumnDefinition, CreateOptions, DeleteSelection, EMBEDDING_COLUMN_NAME, IngestOptions, IngestReport, Query, Reader,
     Snapshot, Store,
 };
 use crate::sources::{FieldNames, open_path};
 use crate::storage::{DiskOptions, DiskStorage, Storage};
+
+/// The built-in encoder of words.
+const WORDS_ENCODER: &str = "hashed:512";
+
+/// The column that has its vectors where the first has those of a model.
+const WORDS_COLUMN: &str = "words";
+
+/// A question whose best rows share no words with it.
+const THEME_QUESTION: &str = "grief over somebody who died";
 
 /// Artworks that come later, as an increment.
 const LATER_ROWS: usize = 200;
@@ -50,12 +59,16 @@ pub(in super::super) struct DemoArguments {
     /// Folder to fill: new, empty, or of an earlier demo [default: a new one in the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Folder of a BERT sentence encoder to take vectors from, beside the built-in encoder of words
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
 }
 
 /// The tour: where it goes, and what was measured on the way.
 struct Tour<'s, 'out> {
     session: &'s mut Session<'out>,
     folder: DemoFolder,
+    model: Option<PathBuf>,
     storage: Arc<dyn Storage>,
     measured: Vec<(&'static str, String)>,
 }
@@ -65,7 +78,7 @@ impl DemoArguments {
         session.page.width = session.page.width.min(PAGE_WIDTH_MAX);
         let folder = DemoFolder::prepare(self.dir.as_deref())?;
         let storage: Arc<dyn Storage> = Arc::new(DiskStorage::new(folder.store(), DiskOptions::default()));
-        Tour { session, folder, storage, measured: Vec::new() }.run()
+        Tour { session, folder, model: self.model, storage, measured: Vec::new() }.run()
     }
 }
 
@@ -87,14 +100,23 @@ impl Tour<'_, '_> {
     fn fill(&mut self, documents: &[String]) -> Result<Store, Failure> {
         self.session.line(&format!(
             "Artworks of the Tate collection, 1990 to 2012, in {}\n\
-             Each is a row: title, artist and medium as text; artist, technique and year as fields. Vectors\n\
-             come from the built-in encoder of words (hashed:512), which needs no model.",
+             Each is a row: title, artist and medium as text; artist, technique and year as fields.",
             self.folder.path().display()
         ))?;
+        self.session.line(&match &self.model {
+            Some(model) => format!(
+                "Vectors come from the sentence encoder in {}, which reads meaning;\n\
+                 a second column, \"{WORDS_COLUMN}\", has those of the built-in encoder of words ({WORDS_ENCODER}).",
+                model.display()
+            ),
+            None => format!(
+                "Vectors come from the built-in encoder of words ({WORDS_ENCODER}), which needs no model."
+            ),
+        })?;
         self.append(documents)?;
         let fields = ["artist:text", "technique:text", "year:integer"].map(parse_field);
         let fields = fields.into_iter().collect::<Result<Vec<_>, _>>().map_err(Failure::Failed)?;
-        let columns = vec![parse_column(EMBEDDING_COLUMN_NAME, "hashed:512")?];
+        let columns = self.columns()?;
         self.storage.create_folder("")?;
         let mut store =
             Store::create(Arc::clone(&self.storage), CreateOptions { fields, columns }, open_options())?;
@@ -109,10 +131,41 @@ impl Tour<'_, '_> {
         Ok(store)
     }
 
+    fn columns(&self) -> Result<Vec<ColumnDefinition>, Failure> {
+        match &self.model {
+            Some(model) => Ok(vec![
+                parse_column(EMBEDDING_COLUMN_NAME, &model.to_string_lossy())?,
+                parse_column(WORDS_COLUMN, WORDS_ENCODER)?,
+            ]),
+            None => Ok(vec![parse_column(EMBEDDING_COLUMN_NAME, WORDS_ENCODER)?]),
+        }
+    }
+
     fn ask(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         self.heading(&format!("2. Which rows speak for \"{ARTIST_QUESTION}\"?"))?;
         let elapsed = self.answer(snapshot, &question(ARTIST_QUESTION, 5, Side::Both))?;
         self.measure("a question over all rows", duration_shown(elapsed));
+        if self.model.is_some() {
+            self.ask_by_meaning(snapshot)?;
+        } else {
+            self.ask_by_words(snapshot)?;
+        }
+        let filter = "technique = 'etching' AND year >= 2000";
+        self.heading(&format!("5. Only some rows: \"the moon\" where {filter}"))?;
+        let query = Query { filter: Some(filter.to_owned()), ..question("the moon", 3, Side::Proponents) };
+        self.answer(snapshot, &query).map(|_| ())
+    }
+
+    fn ask_by_meaning(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        self.heading(&format!("3. By meaning: \"{THEME_QUESTION}\""))?;
+        self.answer(snapshot, &question(THEME_QUESTION, 4, Side::Proponents))?;
+        self.heading(&format!("4. The same by shared words (--column {WORDS_COLUMN})"))?;
+        let column = Some(WORDS_COLUMN.to_owned());
+        let query = Query { column, ..question(THEME_QUESTION, 4, Side::Proponents) };
+        self.answer(snapshot, &query).map(|_| ())
+    }
+
+    fn ask_by_words(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         self.session.line(
             "Opponents are rows that more weight on would push the answer away. Vectors made from shared\n\
              words rarely have strong ones: what you see at that end is mostly noise. Learned or gradient\n\
@@ -121,11 +174,7 @@ impl Tour<'_, '_> {
         self.heading("3. A theme instead of a name: \"a self-portrait\"")?;
         self.answer(snapshot, &question("a self-portrait", 3, Side::Both))?;
         self.heading("4. A misspelt name: \"Wolfgang Tilmans photograph\" (pieces of words count too)")?;
-        self.answer(snapshot, &question("Wolfgang Tilmans photograph", 3, Side::Both))?;
-        let filter = "technique = 'etching' AND year >= 2000";
-        self.heading(&format!("5. Only some rows: \"the moon\" where {filter}"))?;
-        let query = Query { filter: Some(filter.to_owned()), ..question("the moon", 3, Side::Proponents) };
-        self.answer(snapshot, &query).map(|_| ())
+        self.answer(snapshot, &question("Wolfgang Tilmans photograph", 3, Side::Both)).map(|_| ())
     }
 
     fn add_later(&mut self, store: &mut Store, documents: &[String]) -> Result<(), Failure> {
