@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 
 use crate::directories::copy_of_tiny;
 
+/// A change of a JSON file.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn open(folder: &Path) -> Result<BertEncoder, BertError> {
@@ -251,7 +254,7 @@ fn a_tokenizer_of_another_vocabulary_is_refused() {
     let vocabulary = |json: &mut Value, change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         change(json["model"]["vocab"].as_object_mut().unwrap());
     };
-    let changes: [(&dyn Fn(&mut Value), &str); 16] = [
+    let changes: [(Change<'_>, &str); 16] = [
         (
             &|json| vocabulary(json, &|words| drop(words.insert("zebra".into(), json!(words.len())))),
             "another model",

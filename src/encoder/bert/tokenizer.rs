@@ -239,3 +239,69 @@ fn check_added_tokens(
     };
     list.iter().map(read).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn configuration(tokens: usize) -> BertConfiguration {
+        let json = json!({"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "intermediate_size": 4, "vocab_size": 9, "max_position_embeddings": tokens});
+        BertConfiguration::from_config_json(json.to_string().as_bytes(), "config.json").unwrap()
+    }
+
+    fn tokenizer(tokens: usize) -> BertTokenizer {
+        let file = json!({"version": "1.0", "added_tokens": [],
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+            "model": {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+                "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "##a": 5, "##b": 6, "!": 7, "e": 8}}});
+        BertTokenizer::open(file.to_string().as_bytes(), &configuration(tokens), "tokenizer.json").unwrap()
+    }
+
+    #[test]
+    fn words_are_cut_into_pieces_between_the_ends() {
+        let tokens = |text: &str| tokenizer(16).tokens(text).unwrap();
+        assert_eq!(tokens("ab BA! é c"), [1, 3, 6, 4, 5, 7, 8, 0, 2]);
+        assert_eq!(tokens(""), [1, 2]);
+        assert_eq!(tokens(" \u{0}\u{200b}\n"), [1, 2]);
+        assert_eq!(tokenizer(5).tokens("a b a b a").unwrap(), [1, 3, 4, 3, 2]);
+        assert_eq!(tokenizer(3).tokens("abab").unwrap(), [1, 3, 2]);
+    }
+
+    /// Texts are looked at in growing parts: the tokens are those of the whole.
+    #[test]
+    fn parts_of_a_text_give_the_tokens_of_the_whole() {
+        let tokenizer = tokenizer(8);
+        let texts = [
+            format!("{}ab a!b", " ".repeat(5000)),
+            format!("a{}b a", "\u{b}".repeat(3000)),
+            format!("{}\u{301}b é", "\u{0} ".repeat(700)),
+            "ab".repeat(4000),
+            format!("{} b", "é".repeat(200)),
+            "a b ".repeat(1000),
+            format!("a {}", "\t\n\r".repeat(1000)),
+        ];
+        for text in texts {
+            let whole = tokenizer.tokenizer.encode(text.as_str(), false).unwrap();
+            let expected: Vec<u32> =
+                std::iter::once(1).chain(whole.get_ids().iter().copied().take(6)).chain([2]).collect();
+            assert_eq!(tokenizer.tokens(&text).unwrap(), expected, "{:?}", &text[..20]);
+        }
+    }
+
+    #[test]
+    fn a_part_ends_before_a_space() {
+        assert_eq!(up_to_space("ab cd ef", 0), "ab");
+        assert_eq!(up_to_space("ab cd ef", 3), "ab cd");
+        assert_eq!(up_to_space("ab cd ef", 2), "ab");
+        assert_eq!(up_to_space("ab cd ef", 100), "ab cd ef");
+        assert_eq!(up_to_space("aéb c", 2), "aéb");
+        assert_eq!(up_to_space("a\u{b}b\tc", 1), "a\u{b}b");
+        assert_eq!(up_to_space("", 5), "");
+    }
+}
