@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `damage.rs` | directories and states with something wrong in them |
 //! | `directories.rs` | where the models are, copies that tests change, reference tensors |
+//! | `gpu.rs` | the same vectors on a GPU |
 //! | `minilm.rs` | 200 texts through all-MiniLM-L6-v2 |
 //! | `tiny.rs` | vectors and gradients of a model of two layers |
 
@@ -12,5 +13,7 @@
 
 mod damage;
 mod directories;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod minilm;
 mod tiny;

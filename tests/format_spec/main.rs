@@ -3,6 +3,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `bert_state.rs` | the state of a learned encoder |
 //! | `body.rs` | a decoder of record bodies that knows only what the pages say |
 //! | `columns.rs` | column files: every element type, embeddings, dense and factored sketches |
 //! | `constants.rs` | constants, limits, checksums of known bytes |
@@ -22,6 +23,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "bert")]
+mod bert_state;
 mod body;
 mod columns;
 mod constants;

@@ -44,6 +44,7 @@ def make_tokenizer(folder):
     vocabulary = list(dict.fromkeys(vocabulary))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer.backend_tokenizer.add_special_tokens(vocabulary[:5])
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     return tokenizer, len(vocabulary)
 

@@ -291,6 +291,8 @@ const DENSITY_AT_ZERO: f32 = 0.398_942_3;
 /// # References
 /// Abramowitz and Stegun, "Handbook of Mathematical Functions", formula 7.1.26.
 fn gelu_derivative(x: f32) -> f32 {
+    // Beyond it is 0 or 1 in f32; here no product overflows.
+    let x = x.clamp(-13.0, 13.0);
     let power = exp_negative(-0.5 * x * x);
     let t = 1.0 / (1.0 + 0.327_591_1 * x.abs() * FRAC_1_SQRT_2);
     let series =
@@ -305,14 +307,148 @@ fn gelu_derivative(x: f32) -> f32 {
 /// x = n ln 2 + r with |r| <= ln 2 / 2: 2^n, put together from its bits, times the Taylor polynomial of degree 6.
 fn exp_negative(x: f32) -> f32 {
     let x = x.max(-87.0);
-    // ln 2 in two parts, the first of few digits, so that its product with n is exact. Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits.
     let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
     let n = shifted - 12_582_912.0;
-    let r = x - n * 0.693_359_4;
-    let r = r + n * 2.121_944_4e-4;
+    // ln 2 in two parts, the first of so few digits that its product with n is exact.
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let polynomial = 1.0
         + r * (1.0
             + r * (0.5
                 + r * (0.166_666_67 + r * (0.041_666_668 + r * (0.008_333_334 + r * 0.001_388_888_9)))));
     polynomial * f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::super::configuration::BertActivation;
+    use super::super::functions::BertFunctions;
+    use super::*;
+    use crate::base::RandomStream;
+
+    fn random(seed: u64, rows: usize, columns: usize) -> Tensor {
+        let mut stream = RandomStream::new(seed);
+        let values = (0..rows * columns).map(|_| (stream.next_u64() >> 40) as f32 / (1 << 22) as f32 - 2.0);
+        Tensor::from_vec(values.collect(), (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn close(left: &[f32], right: &[f32], tolerance: f32) {
+        assert_eq!(left.len(), right.len());
+        for (left, right) in left.iter().zip(right) {
+            assert!((left - right).abs() <= tolerance * right.abs().max(1.0), "{left} {right}");
+        }
+    }
+
+    /// A function of some tensors, by its number.
+    type Function<'a> = &'a dyn Fn(BertFunctions, &[Tensor]) -> Result<Tensor>;
+
+    /// The gradient of a weighted sum of the function's values, for each argument.
+    fn gradients(functions: BertFunctions, function: Function<'_>, arguments: &[Tensor]) -> Vec<Vec<f32>> {
+        let variables: Vec<Var> =
+            arguments.iter().map(|argument| Var::from_tensor(argument).unwrap()).collect();
+        let tensors: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
+        let result = function(functions, &tensors).unwrap();
+        let store = weighted(&result).backward().unwrap();
+        variables.iter().map(|variable| flat(store.get(variable).unwrap())).collect()
+    }
+
+    fn weighted(result: &Tensor) -> Tensor {
+        let (rows, columns) = result.dims2().unwrap();
+        (result * random(99, rows, columns)).unwrap().sum_all().unwrap()
+    }
+
+    /// Values and gradients of the fused form against the composed one, and against differences of its values.
+    fn check(function: Function<'_>, arguments: &[Tensor]) {
+        let values = |form| flat(&function(form, arguments).unwrap());
+        close(&values(BertFunctions::Fused), &values(BertFunctions::Composed), 2e-6);
+        let fused = gradients(BertFunctions::Fused, function, arguments);
+        for (fused, composed) in fused.iter().zip(gradients(BertFunctions::Composed, function, arguments)) {
+            close(fused, &composed, 1e-5);
+        }
+        const STEP: f32 = 1e-2;
+        for (number, argument) in arguments.iter().enumerate() {
+            let base = flat(argument);
+            for at in (0..base.len()).step_by(7) {
+                let value = |change: f32| {
+                    let mut changed = base.clone();
+                    changed[at] += change;
+                    let mut tensors = arguments.to_vec();
+                    tensors[number] = Tensor::from_vec(changed, argument.shape(), &Device::Cpu).unwrap();
+                    let result = function(BertFunctions::Fused, &tensors).unwrap();
+                    weighted(&result).to_scalar::<f32>().unwrap()
+                };
+                let slope = (value(STEP) - value(-STEP)) / (2.0 * STEP);
+                assert!(
+                    (slope - fused[number][at]).abs() < 5e-3,
+                    "{number} {at}: {slope} {}",
+                    fused[number][at]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_is_that_of_the_composed_form() {
+        for columns in [1, 5, 16, 37] {
+            check(&|form, arguments| form.softmax(&arguments[0]), &[random(1, 3, columns)]);
+        }
+    }
+
+    #[test]
+    fn gelu_is_that_of_the_composed_form() {
+        let gelu: Function<'_> = &|form, arguments| form.activate(BertActivation::Gelu, &arguments[0]);
+        check(gelu, &[random(2, 3, 41)]);
+        let wide = (random(3, 4, 64) * 10.0).unwrap();
+        close(
+            &gradients(BertFunctions::Fused, gelu, std::slice::from_ref(&wide))[0],
+            &gradients(BertFunctions::Composed, gelu, &[wide])[0],
+            1e-5,
+        );
+    }
+
+    #[test]
+    fn layer_normalisation_is_that_of_the_composed_form() {
+        for columns in [2, 16, 45] {
+            let [gain, shift] = [4, 5].map(|seed| random(seed, 1, columns).flatten_all().unwrap());
+            let arguments = [random(6, 3, columns), gain, shift];
+            check(&|form, parts| form.layer_norm(&parts[0], &parts[1], &parts[2], 1e-2), &arguments);
+        }
+    }
+
+    #[test]
+    fn the_derivative_of_gelu_is_right_everywhere() {
+        for step in -2000..=2000 {
+            let x = f64::from(step) / 100.0;
+            let distribution = (1.0 + libm::erf(x / std::f64::consts::SQRT_2)) / 2.0;
+            let density = libm::exp(-x * x / 2.0) / (2.0 * std::f64::consts::PI).sqrt();
+            let found = f64::from(gelu_derivative(x as f32));
+            assert!((found - (distribution + x * density)).abs() < 1e-6, "{x}: {found}");
+        }
+        for x in [0.0, -0.0, f32::MAX, f32::MIN, 1e30, -1e30] {
+            let expected = if x > 1.0 {
+                1.0
+            } else if x < -1.0 {
+                0.0
+            } else {
+                0.5
+            };
+            assert!((gelu_derivative(x) - expected).abs() < 1e-6, "{x}: {}", gelu_derivative(x));
+        }
+    }
+
+    #[test]
+    fn transposed_values_are_taken_in_their_order() {
+        let values = random(7, 6, 5);
+        let turned = values.t().unwrap();
+        let plain = turned.contiguous().unwrap();
+        let softmax = |tensor: &Tensor| flat(&BertFunctions::Fused.softmax(tensor).unwrap());
+        assert_eq!(softmax(&turned), softmax(&plain));
+        assert!(turned.apply_op1(FusedSoftmax).is_err(), "what lies otherwise is refused, not misread");
+    }
 }

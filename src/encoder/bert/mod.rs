@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `batch.rs` | texts of one forward pass |
 //! | `configuration.rs` | what a model computes: its shapes and functions |
+//! | `cuda.rs` | NVIDIA GPUs (feature `cuda`) |
 //! | `device.rs` | from a device as users name it to the library's |
 //! | `directory.rs` | the files of an encoder directory |
 //! | `encoder.rs` | the encoder |
@@ -23,6 +24,8 @@
 
 mod batch;
 mod configuration;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod directory;
 mod encoder;
