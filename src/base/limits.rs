@@ -162,3 +162,33 @@ pub const THREADS_MAX: u16 = 1024;
 /// Bytes of a catalog that a child process is given to check: the records of the largest manifest, their copies of the
 /// commit before (pages are copied when they change), and as much again for pages that are partly filled.
 pub const CATALOG_BYTES_MAX: u64 = 4 * MANIFEST_BYTES_MAX;
+
+/// Bytes of one JSON file of an encoder directory, its tokenizer included: vocabularies of a quarter million tokens take
+/// less than 8 MiB. Parsed, JSON takes up to 40 times its bytes.
+pub const BERT_JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Layers of a BERT encoder: the largest published has 24.
+pub const BERT_LAYERS_MAX: usize = 128;
+
+/// Values of a token inside a BERT encoder: the largest published has 1,024.
+pub const BERT_HIDDEN_SIZE_MAX: usize = 16 * 1024;
+
+/// Values of a token between the two halves of a feed-forward layer: four times the others in every published model.
+pub const BERT_INTERMEDIATE_SIZE_MAX: usize = 4 * BERT_HIDDEN_SIZE_MAX;
+
+/// Tokens of a vocabulary: the largest published has a quarter million.
+pub const BERT_VOCABULARY_SIZE_MAX: usize = 1024 * 1024;
+
+/// Tokens of a text that an encoder may be built for. Attention costs the square of it: at 8,192 one text and one head
+/// take 256 MiB of scores.
+pub const BERT_POSITIONS_MAX: usize = 8192;
+
+/// Tokens of a text, at least: what stands at both ends, and one between.
+pub const BERT_POSITIONS_MIN: usize = 3;
+
+/// Kinds of segments of a text; encoders of sentences use the first of usually two.
+pub const BERT_TOKEN_TYPES_MAX: usize = 64;
+
+/// Characters of a word that are looked up piece by piece; a longer one counts as unknown. The time grows with the
+/// square, and every published tokenizer says 100.
+pub const BERT_WORD_CHARACTERS_MAX: usize = 1000;

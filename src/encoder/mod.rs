@@ -2,6 +2,7 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `bert/` | the learned encoder of BERT directories (feature `bert`) |
 //! | `device.rs` | where an encoder computes |
 //! | `encode.rs` | what every encoder is |
 //! | `hashed/` | the built-in encoder of shared words, the same on every platform |
@@ -10,6 +11,8 @@
 //! | `specification.rs` | encoders as users name them |
 //! | `vectors.rs` | the encoder of stores whose vectors come ready-made |
 
+#[cfg(feature = "bert")]
+mod bert;
 mod device;
 mod encode;
 mod hashed;
@@ -18,6 +21,12 @@ mod prepared;
 mod specification;
 mod vectors;
 
+#[cfg(feature = "bert")]
+pub use bert::{
+    BertActivation, BertBatch, BertConfiguration, BertEncoder, BertError, BertLayerWeights, BertLinear,
+    BertModel, BertNorm, BertPooling, BertPrecision, BertTensor, BertTokenizer, BertTrained, BertWeightFiles,
+    BertWeights,
+};
 pub use device::{Device, DeviceError};
 pub use encode::{EncodeError, Encoder};
 pub use hashed::{HashedEncoder, HashedEncoderError};
