@@ -32,6 +32,10 @@ pub enum LoadError {
     /// A device that is not there.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The files or the state of a learned encoder are damaged, or of a kind that is not supported.
+    #[cfg(feature = "bert")]
+    #[error(transparent)]
+    Bert(#[from] super::BertError),
 }
 
 /// How the recorded name of a BERT encoder begins; the width follows.
@@ -64,6 +68,9 @@ pub fn check_device(device: Device) -> Result<(), DeviceError> {
 /// # Errors
 /// Files are missing or damaged, the model is of another kind, or this build has no learned encoders.
 pub fn load_directory(path: &Path) -> Result<Arc<dyn Encoder>, LoadError> {
+    #[cfg(feature = "bert")]
+    return Ok(Arc::new(super::BertEncoder::from_directory(path)?));
+    #[cfg(not(feature = "bert"))]
     Err(LoadError::NotBuilt { what: format!("the encoder directory {}", path.display()) })
 }
 
@@ -73,9 +80,14 @@ pub fn load_directory(path: &Path) -> Result<Arc<dyn Encoder>, LoadError> {
 /// The state is damaged, the device cannot be used, or this build does not know the encoder.
 pub fn load_state(specification: &str, state: Bytes, device: Device) -> Result<Arc<dyn Encoder>, LoadError> {
     check_device(device)?;
-    drop(state);
     if !specification.starts_with(BERT_PREFIX) {
         return Err(LoadError::Unknown { specification: specification.to_owned() });
     }
-    Err(LoadError::NotBuilt { what: format!("encoder {specification}") })
+    #[cfg(feature = "bert")]
+    return Ok(Arc::new(super::BertEncoder::from_state(state, device)?));
+    #[cfg(not(feature = "bert"))]
+    {
+        drop(state);
+        Err(LoadError::NotBuilt { what: format!("encoder {specification}") })
+    }
 }

@@ -13,6 +13,7 @@
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
 //! | `ingest_report.rs` | what an ingest tells |
+//! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
 //! | `lanes.rs` | encoding on every device at once |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
 //! | `options.rs` | what callers say when they create, open and fill a store |
@@ -38,6 +39,8 @@ mod gather;
 mod import;
 mod ingest;
 mod ingest_report;
+#[cfg(test)]
+mod ingest_tests;
 mod lanes;
 mod matrix_column;
 mod options;

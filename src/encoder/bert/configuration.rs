@@ -272,7 +272,7 @@ mod tests {
             ("add_cross_attention", json!(true)),
             ("hidden_size", json!(0)),
             ("hidden_size", json!(385)),
-            ("hidden_size", json!(1 << 40)),
+            ("hidden_size", json!(1_u64 << 40)),
             ("num_hidden_layers", json!(0)),
             ("num_hidden_layers", json!(129)),
             ("num_attention_heads", json!(0)),
