@@ -35,7 +35,14 @@ pub enum LoadError {
     /// The files or the state of a learned encoder are damaged, or of a kind that is not supported.
     #[cfg(feature = "bert")]
     #[error(transparent)]
-    Bert(#[from] super::BertError),
+    Bert(Box<super::BertError>),
+}
+
+#[cfg(feature = "bert")]
+impl From<super::BertError> for LoadError {
+    fn from(error: super::BertError) -> Self {
+        Self::Bert(Box::new(error))
+    }
 }
 
 /// How the recorded name of a BERT encoder begins; the width follows.
