@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::answer::milliseconds;
-use crate::base::{CommitSeq, FieldDeclaration, FieldValue};
+use crate::base::{CommitSeq, FieldDeclaration, FieldValue, StageCount};
 use crate::engine::{ColumnStatistics, DeleteReport, ImportReport, IngestReport, Statistics, VerifyReport};
 
 /// The result of an operation: named values in a stable order.
@@ -106,9 +106,27 @@ pub fn verify_report(report: &VerifyReport) -> Report {
         )
 }
 
-/// What an ingest did. `rows` is the number of live rows of the store afterwards.
+fn stage_value(stage: &StageCount) -> Value {
+    json!({
+        "stage": stage.name,
+        "items": stage.items,
+        "tokens": stage.tokens,
+        "bytes": stage.bytes,
+        "busy_ms": milliseconds(stage.busy),
+        "input_wait_ms": milliseconds(stage.input_wait),
+        "output_wait_ms": milliseconds(stage.output_wait),
+    })
+}
+
+/// What the stages of an ingest did, and what they waited for.
+pub fn stages_report(stages: &[StageCount]) -> Report {
+    Report::new().with("stages", stages.iter().map(stage_value).collect::<Value>())
+}
+
+/// What an ingest did. `rows` is the number of live rows of the store afterwards. Its stages, as in [`stages_report`],
+/// are there unless they were taken out.
 pub fn ingest_report(report: &IngestReport, rows: u64, elapsed: Duration) -> Report {
-    Report::new()
+    let done = Report::new()
         .with("rows_read", report.rows_read)
         .with("rows_added", report.rows_added)
         .with("rows_skipped", report.rows_skipped)
@@ -116,7 +134,11 @@ pub fn ingest_report(report: &IngestReport, rows: u64, elapsed: Duration) -> Rep
         .with("commits", report.commits)
         .with("commit", commit_value(report.commit))
         .with("rows", rows)
-        .with("elapsed_ms", milliseconds(elapsed))
+        .with("elapsed_ms", milliseconds(elapsed));
+    if report.stages.is_empty() {
+        return done;
+    }
+    done.with("stages", report.stages.iter().map(stage_value).collect::<Value>())
 }
 
 /// What an import did. `filled` says that the rows were there before and a column of theirs was filled.

@@ -66,7 +66,10 @@ fn objects_grid(objects: &[&Map<String, Value>]) -> Grid {
     let is_number = |name: &str| objects.iter().all(|object| object.get(name).is_some_and(Value::is_number));
     let columns: Vec<_> = names
         .iter()
-        .map(|name| (*name, if is_number(name) { GridColumn::Number } else { GridColumn::Paragraph }))
+        .map(|name| {
+            let kind = if is_number(name) { GridColumn::Number } else { GridColumn::Paragraph };
+            (name.strip_suffix("_ms").unwrap_or(name), kind)
+        })
         .collect();
     let mut grid = Grid::new(&columns);
     for object in objects {

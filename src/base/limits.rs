@@ -62,8 +62,37 @@ pub const ANSWER_ROWS_MAX: usize = 100_000;
 /// Rows an ingest commits at once unless told otherwise: one fsync round and one segment for each commit.
 pub const COMMIT_ROWS_DEFAULT: usize = 10_000;
 
-/// Bytes of text and vectors that an ingest holds before it commits early, whatever the number of rows.
-pub const COMMIT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of texts, vectors and fields that an ingest holds before it commits early, whatever the number of rows. Four
+/// commits may be under way at a time: read, made ready, encoded, written.
+pub const COMMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Time after which rows of a pipe are committed unless told otherwise: short enough for an input that pauses, long
+/// enough that the fsync round and the segment of a commit do not count.
+pub const PIPE_COMMIT_EVERY_MS: u64 = 2_000;
+
+/// Rows of the first commits where a learned encoder works and commits are made by time: it may need milliseconds a row,
+/// and its pace is known only afterwards.
+pub const COMMIT_ROWS_UNPACED: usize = 256;
+
+/// Documents that the reading thread of an ingest may be ahead: enough to hide the wake-ups of a thread.
+pub const READ_AHEAD_DOCUMENTS: usize = 4096;
+
+/// Bytes that it may be ahead: long documents must not add up to gigabytes. One document may always wait.
+pub const READ_AHEAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Tokens of one encoding task on the processor, padding included: 8 texts of 128 tokens. Enough rows for a matrix
+/// product to run at full speed; short enough that a query, which shares the threads, waits some tens of milliseconds.
+pub const ENCODE_TASK_TOKENS: usize = 8 * 128;
+
+/// Tokens of one encoding task on a GPU, which is only busy with many at once; the activations of this many take some
+/// hundred MiB of its memory.
+pub const ENCODE_TASK_TOKENS_GPU: usize = 256 * 128;
+
+/// Texts that are made ready or encoded in one go outside an ingest: their tokens and vectors are held meanwhile.
+pub const ENCODE_BLOCK_TEXTS: usize = 4096;
+
+/// Texts of an encoding task that may be asked for.
+pub const BATCH_TEXTS_MAX: u32 = 65_536;
 
 /// Documents from which the hashed encoder estimates term weights, at most: the first ingest is held in memory
 /// until then, and weights move little beyond a few thousand documents.

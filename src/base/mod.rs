@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `bytes.rs` | checked little-endian reading and writing |
 //! | `checksum.rs` | XXH3 checksums of blocks, files and records; key hashes |
+//! | `counters.rs` | what the stages of long work did, and what their time was spent on |
 //! | `element.rs` | element types of stored vectors: f32, f16, bf16, int8 |
 //! | `field.rs` | metadata field types, values and checked names |
 //! | `fingerprint.rs` | SHA-256 content fingerprints |
@@ -15,6 +16,7 @@
 
 mod bytes;
 mod checksum;
+mod counters;
 mod element;
 mod field;
 mod fingerprint;
@@ -26,6 +28,7 @@ mod rows;
 
 pub use bytes::{ByteReader, BytesError, put_u16, put_u32, put_u64};
 pub use checksum::{Checksum, checksum, key_hash};
+pub use counters::{Spent, StageCount, StageCounter};
 pub use element::ElementType;
 pub use field::{FieldDeclaration, FieldNameError, FieldType, FieldValue, FieldValueError, check_name};
 pub use fingerprint::{Fingerprint, FingerprintStream};

@@ -12,6 +12,9 @@ pub trait Progress: Send + Sync {
     /// `done` units of the stage are done in all.
     fn advance(&self, done: u64);
 
+    /// A short remark on the stage, such as its pace and what holds it up; it takes the place of the one before.
+    fn remark(&self, _text: &str) {}
+
     /// The stage is over.
     fn end(&self);
 }

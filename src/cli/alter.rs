@@ -3,11 +3,12 @@
 use clap::Args;
 
 use super::failure::Failure;
-use super::schema::{parse_field, parse_named_column};
+use super::schema::{parse_device, parse_field, parse_named_column};
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use crate::answers::schema_report;
 use crate::base::FieldDeclaration;
+use crate::encoder::Device;
 
 /// Change what a store holds: declare a field, add or drop a column
 ///
@@ -28,6 +29,9 @@ pub(super) struct AlterArguments {
     store: StoreArguments,
     #[command(flatten)]
     change: Change,
+    /// Where the model of a column that is added encodes the texts: cpu, cuda:N, or several at once
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', default_value = "cpu", value_parser = parse_device)]
+    device: Vec<Device>,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -49,7 +53,7 @@ struct Change {
 impl AlterArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let column = self.change.add_column.as_deref().map(parse_named_column).transpose()?;
-        let mut store = self.store.open()?;
+        let mut store = self.store.open_on(&self.device)?;
         if let Some(field) = self.change.add_field {
             store.add_field(field)?;
         }

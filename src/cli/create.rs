@@ -24,8 +24,9 @@ Example:
 pub(super) struct CreateArguments {
     #[command(flatten)]
     store: StoreArguments,
-    /// Where vectors come from: "vectors:DIM" (you bring them) or "hashed[:DIM]" (made from words, no model needed);
-    /// ":f16", ":bf16" or ":int8" behind it stores smaller values than f32
+    /// Where vectors come from: "vectors:DIM" (you bring them), "hashed[:DIM]" (made from words, no model needed), or the
+    /// folder of a BERT model such as ./MiniLM, which is copied into the store; ":f16", ":bf16" or ":int8" behind it stores
+    /// smaller values than f32
     #[arg(long, value_name = "ENCODER", required = true)]
     encoder: String,
     /// Declare a metadata field that filters may use; types: text, integer, float, boolean, timestamp

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,12 @@ use serde_json::json;
 
 use super::duration::parse_duration;
 use super::failure::Failure;
-use super::session::{Session, note};
+use super::schema::parse_device;
+use super::session::{Session, note, note_table};
 use super::store::{OutputArguments, StoreArguments};
-use crate::answers::{count_shown, ingest_report};
-use crate::base::limits::{COMMIT_ROWS_DEFAULT, SEGMENT_ROWS_MAX};
+use crate::answers::{OutputFormat, count_shown, ingest_report, stages_report};
+use crate::base::limits::{BATCH_TEXTS_MAX, COMMIT_ROWS_DEFAULT, PIPE_COMMIT_EVERY_MS, SEGMENT_ROWS_MAX};
+use crate::encoder::Device;
 use crate::engine::{IngestCommit, IngestOptions, IngestReport, OnDuplicate, Store, Watch};
 use crate::sources::{FieldNames, InputFormat, Resumed, from_reader, open_path};
 
@@ -27,7 +30,11 @@ const STANDARD_INPUT: &str = "-";
 /// stay. Running the same command again goes on behind them, and takes in what was appended to a file since.
 ///
 /// From standard input ("-", JSONL) each commit is acknowledged on standard output: {"committed": N, "last_key": K}.
-/// After an interruption send the rows behind that key again, with --on-duplicate skip.
+/// After an interruption send the rows behind that key again, with --on-duplicate skip: rows that are there already are
+/// not encoded again. The term weights of a "hashed" column come from the rows of the first commit.
+///
+/// Reading, encoding and writing overlap; at the end a table on standard error shows what each stage did and what it
+/// waited for. The stage without waiting is the one that holds up the others.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -56,9 +63,15 @@ pub(super) struct IngestArguments {
     #[arg(long, value_name = "N", default_value_t = COMMIT_ROWS_DEFAULT as u32,
           value_parser = value_parser!(u32).range(1..=i64::from(SEGMENT_ROWS_MAX)))]
     commit_rows: u32,
-    /// Commit at least this often, such as 2s or 500ms
+    /// Commit at least this often, such as 2s or 500ms [default: 2s for standard input, otherwise by rows alone]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     commit_every: Option<Duration>,
+    /// Where a model encodes the texts: cpu, cuda:N, or several at once
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', default_value = "cpu", value_parser = parse_device)]
+    device: Vec<Device>,
+    /// Texts that are encoded together, at most [default: by their length]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(BATCH_TEXTS_MAX)))]
+    batch_size: Option<u32>,
     /// What to do with a key that is there already
     #[arg(long, value_name = "WHAT", default_value = "error", value_parser = duplicates())]
     on_duplicate: OnDuplicate,
@@ -90,7 +103,7 @@ impl IngestArguments {
         let fields =
             FieldNames { key: self.key.clone(), text: self.text.clone(), vector: self.vector.clone() };
         fields.check().map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut store = self.store.open()?;
+        let mut store = self.store.open_on(&self.device)?;
         let start = Instant::now();
         let mut total = IngestReport::default();
         for file in &self.files {
@@ -121,18 +134,24 @@ impl IngestArguments {
                 count_shown(total.rows_skipped),
                 count_shown(rows)
             ));
+            note_table(&stages_report(&total.stages));
             return Ok(());
+        }
+        if self.output.format == OutputFormat::Table {
+            note_table(&stages_report(&std::mem::take(&mut total.stages)));
         }
         session.report(self.output.format, &ingest_report(&total, rows, start.elapsed()))
     }
 
-    fn options(&self, resume_path: Option<String>) -> IngestOptions {
+    fn options(&self, resume_path: Option<String>, is_pipe: bool) -> IngestOptions {
+        let of_pipe = is_pipe.then_some(Duration::from_millis(PIPE_COMMIT_EVERY_MS));
         IngestOptions {
             on_duplicate: self.on_duplicate,
             commit_rows: self.commit_rows as usize,
-            commit_every: self.commit_every,
+            commit_every: self.commit_every.or(of_pipe.filter(|_| !self.atomic)),
             atomic: self.atomic,
             column: self.column.clone(),
+            batch_texts: self.batch_size.and_then(|texts| NonZeroUsize::new(texts as usize)),
             resume_path,
         }
     }
@@ -161,7 +180,7 @@ impl IngestArguments {
                 file.display()
             )),
         }
-        let options = self.options(resume_path);
+        let options = self.options(resume_path, false);
         Ok(store.ingest(opened.source, &options, session.watch(), &mut |_| {})?)
     }
 
@@ -182,7 +201,7 @@ impl IngestArguments {
                 written = writeln!(out, "{line}").and_then(|()| out.flush());
             }
         };
-        let report = store.ingest(source, &self.options(None), watch, &mut acknowledge)?;
+        let report = store.ingest(source, &self.options(None, true), watch, &mut acknowledge)?;
         written.map_err(Failure::Output)?;
         Ok(report)
     }
@@ -202,4 +221,10 @@ fn add(total: &mut IngestReport, report: &IngestReport) {
     total.commits += report.commits;
     total.commit = report.commit.or(total.commit);
     total.cancelled |= report.cancelled;
+    for stage in &report.stages {
+        match total.stages.iter_mut().find(|known| known.name == stage.name) {
+            Some(known) => known.add(stage),
+            None => total.stages.push(stage.clone()),
+        }
+    }
 }

@@ -26,10 +26,11 @@ fn template(unit: &str, known_total: bool) -> String {
         ("{human_pos}", "{human_len}", "{per_sec}")
     };
     if known_total {
-        format!("{{msg}} {{wide_bar}} {position}/{total} {unit} ({rate}, {{eta}} left)")
+        format!("{{msg}} {{wide_bar}} {position}/{total} {unit} ({rate}, {{eta}} left){{prefix}}")
             .replace(" bytes (", " (")
     } else {
-        format!("{{msg}} {{spinner}} {position} {unit} ({rate}, {{elapsed}})").replace(" bytes (", " (")
+        format!("{{msg}} {{spinner}} {position} {unit} ({rate}, {{elapsed}}){{prefix}}")
+            .replace(" bytes (", " (")
     }
 }
 
@@ -51,6 +52,14 @@ impl Progress for ProgressBars {
         self.with_bar(|slot| {
             if let Some(bar) = slot {
                 bar.set_position(done);
+            }
+        });
+    }
+
+    fn remark(&self, text: &str) {
+        self.with_bar(|slot| {
+            if let Some(bar) = slot {
+                bar.set_prefix(format!(" - {text}"));
             }
         });
     }
@@ -86,6 +95,8 @@ mod tests {
         progress.advance(1);
         progress.begin("reading", "rows", Some(10));
         progress.advance(4);
+        progress.remark("3 rows/s");
+        progress.with_bar(|bar| assert_eq!(bar.as_ref().unwrap().prefix(), " - 3 rows/s"));
         progress.with_bar(|bar| assert_eq!(bar.as_ref().unwrap().position(), 4));
         progress.begin("writing", "bytes", None);
         progress.end();

@@ -7,12 +7,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::schema::parse_device;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::{AnswerDetail, AnswerWriter, question_value};
 use crate::attribution::{ScoreKind, Side};
 use crate::base::limits::ANSWER_ROWS_MAX;
+use crate::encoder::Device;
 use crate::engine::{Query, QueryInput, Snapshot};
 
 /// Ask which rows have the most influence on a text, a row or a vector
@@ -49,6 +51,9 @@ pub(super) struct QueryArguments {
     /// Column to ask [default: the first]
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
+    /// Where a model encodes the text: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_device)]
+    device: Device,
     /// Look at every row, never use an index
     #[arg(long)]
     exact: bool,
@@ -90,7 +95,7 @@ fn kinds() -> impl TypedValueParser<Value = ScoreKind> {
 
 impl QueryArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let reader = self.store.read()?;
+        let reader = self.store.read_on(&[self.device])?;
         let snapshot = reader.snapshot();
         let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
         let writer = AnswerWriter::new(self.output.format, session.page, detail);

@@ -1,10 +1,8 @@
 //! Columns and fields as they are typed.
 
-use std::path::Path;
-
 use super::failure::Failure;
 use crate::base::{ElementType, FieldDeclaration, FieldType, check_name};
-use crate::encoder::{EncoderSpecification, EncoderSpecificationError};
+use crate::encoder::{Device, EncoderSpecification};
 use crate::engine::{ColumnDefinition, ColumnEncoder};
 
 /// Reads `NAME:TYPE`.
@@ -19,7 +17,12 @@ pub(super) fn parse_field(text: &str) -> Result<FieldDeclaration, String> {
     Ok(FieldDeclaration { name: name.to_owned(), kind })
 }
 
-/// Reads `vectors:DIM` or `hashed[:DIM]`, with the element type (`:f32`, `:f16`, `:bf16`, `:int8`) behind it if the
+/// Reads `cpu` or `cuda[:N]`.
+pub(super) fn parse_device(text: &str) -> Result<Device, String> {
+    Device::parse(text).map_err(|error| error.to_string())
+}
+
+/// Reads `vectors:DIM`, `hashed[:DIM]` or the folder of a model, with the element type (`:f32`, `:f16`, `:bf16`, `:int8`) behind it if the
 /// values shall not be stored as f32.
 pub(super) fn parse_column(name: &str, text: &str) -> Result<ColumnDefinition, Failure> {
     let (encoder, element) = match text.rsplit_once(':') {
@@ -29,14 +32,8 @@ pub(super) fn parse_column(name: &str, text: &str) -> Result<ColumnDefinition, F
         },
         None => (text, ElementType::F32),
     };
-    let specification = EncoderSpecification::parse(encoder).map_err(|error| match error {
-        EncoderSpecificationError::Unknown { text } if Path::new(&text).exists() => {
-            Failure::from(EncoderSpecificationError::Directory { text })
-        }
-        // A folder is right usage that this build cannot serve.
-        directory @ EncoderSpecificationError::Directory { .. } => Failure::from(directory),
-        other => Failure::Usage(other.to_string()),
-    })?;
+    let specification =
+        EncoderSpecification::parse(encoder).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(ColumnDefinition { name: name.to_owned(), element, encoder: ColumnEncoder::BuiltIn(specification) })
 }
 
@@ -76,13 +73,12 @@ mod tests {
         assert_eq!(read("vectors:384:f16"), ("vectors:384".to_owned(), ElementType::F16));
         assert_eq!(read("hashed:64:int8"), ("hashed:64".to_owned(), ElementType::I8));
         assert_eq!(read("hashed:bf16").1, ElementType::BF16);
+        assert_eq!(read("./models/bert"), ("./models/bert".to_owned(), ElementType::F32));
+        assert_eq!(read("src:f16"), ("src".to_owned(), ElementType::F16));
     }
 
     #[test]
-    fn a_folder_fails_and_nonsense_is_wrong_usage() {
-        for text in ["./models", "/", "src"] {
-            assert!(matches!(parse_column("c", text), Err(Failure::Failed(_))), "{text}");
-        }
+    fn nonsense_is_wrong_usage() {
         for text in ["vectors", "vectors:0", "hashed:x", "vectors:3:f64", "nonsense", ""] {
             assert!(matches!(parse_column("c", text), Err(Failure::Usage(_))), "{text}");
         }

@@ -46,6 +46,12 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Writes a report as a table to standard error, below the messages there.
+pub(super) fn note_table(report: &Report) {
+    // As with messages.
+    let _ = write_report(&mut io::stderr(), OutputFormat::Table, Page::default(), report);
+}
+
 /// Writes a message to standard error.
 pub(super) fn note(text: &str) {
     // A message that nobody can read is no reason to stop.

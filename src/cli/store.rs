@@ -11,6 +11,7 @@ use super::catalog_check::CheckInChild;
 use super::failure::Failure;
 use crate::answers::OutputFormat;
 use crate::base::limits::THREADS_MAX;
+use crate::encoder::Device;
 use crate::engine::{OpenOptions, Reader, Store};
 use crate::storage::{DiskOptions, DiskStorage, Storage};
 
@@ -45,14 +46,24 @@ impl StoreArguments {
 
     /// The store, open for writing.
     pub(super) fn open(&self) -> Result<Store, Failure> {
+        self.open_on(&[])
+    }
+
+    /// The store, open for writing; its models compute on `devices`.
+    pub(super) fn open_on(&self, devices: &[Device]) -> Result<Store, Failure> {
         self.check()?;
-        Ok(Store::open(self.storage(), self.open_options())?)
+        Ok(Store::open(self.storage(), OpenOptions { devices: devices.to_vec(), ..self.open_options() })?)
     }
 
     /// The store, open for reading beside its writer.
     pub(super) fn read(&self) -> Result<Reader, Failure> {
+        self.read_on(&[])
+    }
+
+    /// The store, open for reading beside its writer; its models compute on `devices`.
+    pub(super) fn read_on(&self, devices: &[Device]) -> Result<Reader, Failure> {
         self.check()?;
-        Ok(Reader::open(self.storage(), self.open_options())?)
+        Ok(Reader::open(self.storage(), OpenOptions { devices: devices.to_vec(), ..self.open_options() })?)
     }
 
     /// Refuses a path that leads to no folder, before anything tries to lock a file in it.

@@ -1,6 +1,7 @@
 //! Encoders as users name them.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -12,10 +13,10 @@ use crate::base::limits::{EMBEDDING_WIDTH_MAX, HASHED_WIDTH_DEFAULT, HASHED_WIDT
 /// use ascribe::encoder::EncoderSpecification;
 /// assert_eq!(EncoderSpecification::parse("vectors:384"), Ok(EncoderSpecification::Vectors { width: 384 }));
 /// assert_eq!(EncoderSpecification::parse("hashed")?.to_string(), "hashed:256");
-/// assert!(EncoderSpecification::parse("models/bert").is_err());
+/// assert_eq!(EncoderSpecification::parse("./bert")?, EncoderSpecification::Directory { path: "./bert".into() });
 /// # Ok::<(), ascribe::encoder::EncoderSpecificationError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EncoderSpecification {
     /// `vectors:DIM`: rows and queries bring their vectors.
     Vectors {
@@ -27,26 +28,24 @@ pub enum EncoderSpecification {
         /// Values of a vector.
         width: usize,
     },
+    /// A folder with a learned encoder (`config.json`, `tokenizer.json`, `model.safetensors`). A store copies it when the
+    /// column is made, and needs the folder no more.
+    Directory {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 /// A text that names no encoder.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncoderSpecificationError {
-    /// Neither `vectors` nor `hashed`.
+    /// Neither `vectors` nor `hashed`, nor a folder.
     #[error(
-        "there is no encoder {text:?}: use vectors:DIM for ready vectors, or hashed or hashed:DIM for text"
+        "there is no encoder {text:?}: use vectors:DIM for ready vectors, hashed or hashed:DIM for text, or the folder \
+         of a model, such as ./{text}"
     )]
     Unknown {
-        /// What was given.
-        text: String,
-    },
-    /// A path.
-    #[error(
-        "encoder directories are not supported by this build ({text:?}): use hashed or hashed:DIM for text, or \
-         vectors:DIM with vectors that the model made elsewhere"
-    )]
-    Directory {
         /// What was given.
         text: String,
     },
@@ -70,7 +69,9 @@ pub enum EncoderSpecificationError {
 }
 
 impl EncoderSpecification {
-    /// Reads `vectors:DIM`, `hashed` or `hashed:DIM`.
+    /// Reads `vectors:DIM`, `hashed` or `hashed:DIM`, or a folder: a text that holds `/` or `\`, begins with `.` or `~`, or
+    /// names a folder that is there. `vectors` and `hashed` are never folders; write `./hashed` for one of that name.
+    /// Whether the folder holds an encoder shows when it is loaded.
     ///
     /// # Errors
     /// The text is none of them, or DIM is out of range: 1 to
@@ -93,22 +94,10 @@ impl EncoderSpecification {
                 Ok(Self::Hashed { width: checked(width, HASHED_WIDTH_MIN, HASHED_WIDTH_MAX)? })
             }
             ("hashed", None) => Ok(Self::Hashed { width: HASHED_WIDTH_DEFAULT }),
-            _ if text.contains(['/', '\\']) || text.starts_with(['.', '~']) => {
-                Err(EncoderSpecificationError::Directory { text: text.to_owned() })
+            _ if text.contains(['/', '\\']) || text.starts_with(['.', '~']) || Path::new(text).is_dir() => {
+                Ok(Self::Directory { path: PathBuf::from(text) })
             }
             _ => Err(EncoderSpecificationError::Unknown { text: text.to_owned() }),
-        }
-    }
-
-    /// The name that the encoder itself gives, with the width: `hashed:256`.
-    pub fn name(&self) -> String {
-        self.to_string()
-    }
-
-    /// Values of a vector.
-    pub fn width(&self) -> usize {
-        match self {
-            Self::Vectors { width } | Self::Hashed { width } => *width,
         }
     }
 }
@@ -118,6 +107,7 @@ impl fmt::Display for EncoderSpecification {
         match self {
             Self::Vectors { width } => write!(formatter, "vectors:{width}"),
             Self::Hashed { width } => write!(formatter, "hashed:{width}"),
+            Self::Directory { path } => write!(formatter, "{}", path.display()),
         }
     }
 }
@@ -131,10 +121,20 @@ mod tests {
         for text in ["vectors:1", "vectors:384", "vectors:65536", "hashed:8", "hashed:256", "hashed:4096"] {
             let specification = EncoderSpecification::parse(text).unwrap();
             assert_eq!(specification.to_string(), text);
-            assert_eq!(specification.name(), text);
-            assert!(text.ends_with(&format!(":{}", specification.width())));
         }
         assert_eq!(EncoderSpecification::parse("hashed"), Ok(EncoderSpecification::Hashed { width: 256 }));
+    }
+
+    #[test]
+    fn a_path_is_a_folder_and_so_is_the_name_of_one() {
+        for text in ["models/bert", "./bert", "~", "C:\\bert", "/models:3", "../hashed", "src"] {
+            let expected = EncoderSpecification::Directory { path: PathBuf::from(text) };
+            assert_eq!(EncoderSpecification::parse(text), Ok(expected), "{text}");
+        }
+        assert!(matches!(
+            EncoderSpecification::parse("Cargo.toml"),
+            Err(EncoderSpecificationError::Unknown { .. })
+        ));
     }
 
     #[test]
@@ -150,10 +150,6 @@ mod tests {
             assert!(message(text).ends_with("use a number from 1 to 65536"), "{}", message(text));
         }
         assert!(message("vectors").contains("use vectors:DIM"));
-        for text in ["models/bert", "./bert", "~", "C:\\bert", "/models:3"] {
-            let message = message(text);
-            assert!(message.starts_with("encoder directories are not supported by this build"), "{message}");
-        }
         for text in ["", "hash", "Hashed", "bert", "hashed "] {
             assert!(message(text).starts_with("there is no encoder"), "{}", message(text));
         }

@@ -1,14 +1,17 @@
 //! Schema changes, one commit each: declare a field, add or drop a column. No row file is rewritten.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::batch::BatchError;
-use super::encoders::{needs_fit, open_encoder, takes_vectors};
+use super::encoders::{ColumnEncoders, keep_state, needs_fit, open_encoders, takes_vectors};
+use super::lanes::encode_texts;
 use super::options::{ColumnDefinition, ColumnEncoder, Watch};
 use super::segment::{SegmentView, late_value};
 use super::store::{CreateError, Store, check_column, check_field};
 use super::transaction::{Transaction, TransactionError};
-use super::write::{encode_texts, fit_encoders, write_embeddings};
+use super::write::{fit_encoders, write_embeddings};
 use crate::base::limits::HASHED_FIT_DOCUMENTS_MAX;
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, FieldValueError};
 use crate::format::{ColumnKind, ColumnRecord, SegmentColumnRecord};
@@ -105,11 +108,14 @@ impl Store {
     ) -> Result<CommitSeq, AlterError> {
         let mut transaction = self.begin();
         let id = transaction.next.store.next_column;
-        let column = check_column(&transaction.next.store.columns, id, &definition)?;
+        let (mut column, ready) = check_column(&transaction.next.store.columns, id, &definition)?;
         transaction.next.store.next_column = ColumnId(id.0 + 1);
-        transaction.next.store.columns.push(column);
         watch.progress.begin("encode", "rows", Some(transaction.base.row_count()));
-        let encoded = self.encode_rows(&mut transaction, &definition, watch);
+        let kept = ready.map_or(Ok(()), |ready| {
+            keep_state(self.context.storage.as_ref(), &mut column, ready.as_ref()).map_err(AlterError::from)
+        });
+        transaction.next.store.columns.push(column);
+        let encoded = kept.and_then(|()| self.encode_rows(&mut transaction, &definition, watch));
         watch.progress.end();
         if let Err(error) = encoded {
             self.writer.discard_uncommitted();
@@ -143,18 +149,23 @@ impl Store {
             fit_encoders(storage, std::slice::from_mut(column), texts.iter().map(String::as_str))?;
         }
         let column = column.clone();
-        let encoder = match &definition.encoder {
-            ColumnEncoder::Given(encoder) => std::sync::Arc::clone(encoder),
-            ColumnEncoder::BuiltIn(_) => open_encoder(&self.context, &column).map_err(BatchError::from)?,
-        };
+        if views.is_empty() {
+            return Ok(());
+        }
+        let encoders = Arc::new(match &definition.encoder {
+            ColumnEncoder::Given(encoder) => ColumnEncoders::alone(Arc::clone(encoder)),
+            ColumnEncoder::BuiltIn(_) => open_encoders(&self.context, &column).map_err(BatchError::from)?,
+        });
         let mut done = 0;
         for (position, view) in views.iter().enumerate() {
-            if watch.cancel.is_cancelled() {
-                return Err(AlterError::Cancelled);
-            }
             let record = &view.segment.record;
             let texts = segment_texts(view)?;
-            let values = encode_texts(&self.context, encoder.as_ref(), &texts)?;
+            let report = |encoded: u64| {
+                watch.progress.advance(done + encoded);
+                !watch.cancel.is_cancelled()
+            };
+            let values = encode_texts(&self.context, &encoders, &texts, &report)?;
+            let values = values.ok_or(AlterError::Cancelled)?;
             let place = |row: usize| Place {
                 input: format!("segment {}", record.id),
                 unit: "row",

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use thiserror::Error;
 
-use super::encoders::EncoderError;
+use super::encoders::{EncoderError, takes_vectors};
 use super::options::OnDuplicate;
+use super::snapshot::Snapshot;
 use super::transaction::{Transaction, TransactionError};
-use crate::base::{FieldDeclaration, FieldValue, FieldValueError, FingerprintStream, RowId};
+use crate::base::{ColumnId, FieldDeclaration, FieldValue, FieldValueError, FingerprintStream, RowId};
+use crate::format::{ColumnKind, ColumnRecord};
 use crate::sources::{Document, Place};
 use crate::storage::FileError;
 
@@ -85,6 +87,12 @@ pub enum BatchError {
     /// The encoder refused.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
+    /// Threads for encoding cannot be started.
+    #[error("cannot start threads: {reason}")]
+    Threads {
+        /// Why.
+        reason: String,
+    },
     /// The store cannot be read or written.
     #[error(transparent)]
     Transaction(#[from] TransactionError),
@@ -101,6 +109,8 @@ impl From<FileError> for BatchError {
 pub(super) struct Keyed {
     /// Documents to add, each with its key.
     pub(super) documents: Vec<Document>,
+    /// Which of the batch each of them was, ascending.
+    pub(super) kept: Vec<usize>,
     pub(super) skipped: u64,
     pub(super) replaced: u64,
 }
@@ -112,11 +122,12 @@ pub(super) fn assign_keys(
     documents: Vec<Document>,
     policy: OnDuplicate,
 ) -> Result<Keyed, BatchError> {
-    let mut kept: Vec<Option<Document>> = Vec::with_capacity(documents.len());
+    // Each with its number in the batch; `None` where a later one of the batch took its place.
+    let mut kept: Vec<Option<(usize, Document)>> = Vec::with_capacity(documents.len());
     let mut positions: HashMap<String, usize> = HashMap::with_capacity(documents.len());
     let mut replaced_rows: Vec<(usize, RowId)> = Vec::new();
     let (mut skipped, mut replaced) = (0, 0);
-    for mut document in documents {
+    for (number, mut document) in documents.into_iter().enumerate() {
         let key = match document.key.take() {
             Some(key) => key,
             None => content_key(transaction, &positions, &document, policy)?,
@@ -126,7 +137,8 @@ pub(super) fn assign_keys(
         if earlier.is_some() || stored.is_some() {
             match policy {
                 OnDuplicate::Error => {
-                    return Err(duplicate(&document, key, earlier.and_then(|at| kept[at].as_ref())));
+                    let first = earlier.and_then(|at| kept[at].as_ref()).map(|(_, first)| first);
+                    return Err(duplicate(&document, key, first));
                 }
                 OnDuplicate::Skip => {
                     skipped += 1;
@@ -143,12 +155,13 @@ pub(super) fn assign_keys(
         }
         positions.insert(key.clone(), kept.len());
         document.key = Some(key);
-        kept.push(Some(document));
+        kept.push(Some((number, document)));
     }
     for (segment, row) in replaced_rows {
         transaction.delete(segment, row);
     }
-    Ok(Keyed { documents: kept.into_iter().flatten().collect(), skipped, replaced })
+    let (kept, documents) = kept.into_iter().flatten().unzip();
+    Ok(Keyed { documents, kept, skipped, replaced })
 }
 
 fn duplicate(document: &Document, key: String, earlier: Option<&Document>) -> BatchError {
@@ -170,15 +183,7 @@ fn content_key(
     document: &Document,
     policy: OnDuplicate,
 ) -> Result<String, BatchError> {
-    let mut content = FingerprintStream::new();
-    let text = document.text.as_deref().unwrap_or_default();
-    content.update(&(text.len() as u64).to_le_bytes());
-    content.update(text.as_bytes());
-    for value in document.vector.iter().flatten() {
-        content.update(&value.to_le_bytes());
-    }
-    content.update(serde_json::to_string(&document.metadata).unwrap_or_default().as_bytes());
-    let hash: String = content.value().to_string().chars().take(CONTENT_KEY_DIGITS).collect();
+    let hash = content_hash(document);
     let mut key = format!("{hash}-0");
     if policy != OnDuplicate::Error {
         return Ok(key);
@@ -189,6 +194,77 @@ fn content_key(
         *counter += 1;
     }
     Ok(key)
+}
+
+fn content_hash(document: &Document) -> String {
+    let mut content = FingerprintStream::new();
+    let text = document.text.as_deref().unwrap_or_default();
+    content.update(&(text.len() as u64).to_le_bytes());
+    content.update(text.as_bytes());
+    for value in document.vector.iter().flatten() {
+        content.update(&value.to_le_bytes());
+    }
+    content.update(serde_json::to_string(&document.metadata).unwrap_or_default().as_bytes());
+    content.value().to_string().chars().take(CONTENT_KEY_DIGITS).collect()
+}
+
+/// Takes out the documents whose key the store has already, before they cost an encoding. Returns how many, and the key of
+/// the last document if it was one of them.
+///
+/// Only where duplicates are skipped: an ingest then deletes nothing, so that a row which is there now is there at the
+/// commit. Keys that come twice in the input are found when the rows are written.
+pub(super) fn drop_known(
+    snapshot: &Snapshot,
+    documents: &mut Vec<Document>,
+) -> Result<(u64, Option<String>), BatchError> {
+    let before = documents.len();
+    let mut last_known = None;
+    let mut failure = None;
+    documents.retain_mut(|document| {
+        let key = document.key.take().unwrap_or_else(|| format!("{}-0", content_hash(document)));
+        last_known = None;
+        match snapshot.find(document.key.insert(key)) {
+            Ok(None) => return true,
+            Ok(Some(_)) => last_known = document.key.take(),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+        false
+    });
+    match failure {
+        None => Ok(((before - documents.len()) as u64, last_known)),
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// The column that takes ready vectors: the one named, or the only one of its kind. Where vectors have come
+/// (`is_needed`), there must be one.
+pub(super) fn vectors_column(
+    columns: &[ColumnRecord],
+    named: Option<&str>,
+    is_needed: bool,
+) -> Result<Option<ColumnId>, BatchError> {
+    const ADD: &str = "add one with \"ascribe alter STORE --add-column NAME=vectors:DIM\"";
+    let takes: Vec<&ColumnRecord> = columns
+        .iter()
+        .filter(|column| matches!(&column.kind, ColumnKind::Embedding(record) if takes_vectors(record)))
+        .collect();
+    let names = || takes.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    let reason = match (named, takes.as_slice()) {
+        (Some(name), _) => match takes.iter().find(|column| column.name == name) {
+            Some(column) => return Ok(Some(column.id)),
+            None if takes.is_empty() => {
+                format!("column {name:?} does not take ready vectors, nor does any other: {ADD}")
+            }
+            None => format!("column {name:?} does not take ready vectors; these do: {}", names()),
+        },
+        (None, [only]) => return Ok(Some(only.id)),
+        (None, _) if !is_needed => return Ok(None),
+        (None, []) => format!("no column takes ready vectors: {ADD}"),
+        (None, _) => format!("several columns take ready vectors ({}): name one with --column", names()),
+    };
+    Err(BatchError::Column { reason })
 }
 
 /// Declared fields of a row, taken out of its metadata, in the order of `declared`.

@@ -7,7 +7,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use super::options::OpenOptions;
 use crate::base::Clock;
-use crate::encoder::Encoder;
+use crate::encoder::{Device, Encoder};
 use crate::kernels::Kernels;
 use crate::storage::Storage;
 
@@ -21,6 +21,8 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     /// Encoders of the program, by column name.
     pub(super) given: Vec<(String, Arc<dyn Encoder>)>,
+    /// Where encoders compute, each device once; at least one.
+    pub(super) devices: Vec<Device>,
 }
 
 impl Context {
@@ -33,7 +35,16 @@ impl Context {
             .num_threads(threads)
             .thread_name(|thread| format!("ascribe-{thread}"))
             .build()?;
-        let OpenOptions { encoders, kernels, clock, .. } = options;
-        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders }))
+        let OpenOptions { encoders, kernels, clock, devices: named, .. } = options;
+        let mut devices = Vec::new();
+        for device in named {
+            if !devices.contains(&device) {
+                devices.push(device);
+            }
+        }
+        if devices.is_empty() {
+            devices.push(Device::Cpu);
+        }
+        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders, devices }))
     }
 }

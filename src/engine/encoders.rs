@@ -6,9 +6,15 @@ use thiserror::Error;
 
 use super::context::Context;
 use super::options::ColumnEncoder;
-use crate::encoder::{EncodeError, Encoder, EncoderSpecification, HashedEncoder, VectorsEncoder};
+use crate::encoder::{
+    Device, EncodeError, Encoder, EncoderSpecification, HashedEncoder, LoadError, VectorsEncoder,
+    load_directory, load_state, uses_devices,
+};
 use crate::format::{ColumnKind, ColumnRecord, EncoderRecord};
-use crate::storage::{FileError, SealedFile, open_encoder_file, read_encoder_state};
+use crate::storage::{
+    FileError, SealedFile, Storage, encoder_state_section, open_encoder_file, read_encoder_state,
+    write_encoder_pieces,
+};
 
 /// An encoder that a column cannot use.
 #[derive(Debug, Error)]
@@ -52,6 +58,14 @@ pub enum EncoderError {
         /// What is wrong.
         reason: String,
     },
+    /// The encoder cannot be made from its state.
+    #[error("the encoder of column {column:?} cannot be loaded: {source}")]
+    Load {
+        /// The column.
+        column: String,
+        /// Why.
+        source: LoadError,
+    },
     /// The file of the encoder's state cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -65,16 +79,41 @@ fn title(name: &str, fingerprint: Option<&crate::base::Fingerprint>) -> String {
     fingerprint.map_or_else(|| name.to_owned(), |fingerprint| format!("{name} ({})", fingerprint.short()))
 }
 
-/// The record of a new column's encoder, and the width of its vectors.
-pub(super) fn new_record(encoder: &ColumnEncoder) -> (EncoderRecord, usize) {
-    let (specification, fingerprint, width) = match encoder {
-        ColumnEncoder::BuiltIn(specification @ EncoderSpecification::Vectors { width }) => {
-            (specification.to_string(), Some(VectorsEncoder::new(*width).fingerprint()), *width)
+/// The encoder of a column to be, where there is one already: given by the program, or loaded from a directory.
+pub(super) fn ready_encoder(encoder: &ColumnEncoder) -> Result<Option<Arc<dyn Encoder>>, LoadError> {
+    match encoder {
+        ColumnEncoder::Given(encoder) => Ok(Some(Arc::clone(encoder))),
+        ColumnEncoder::BuiltIn(EncoderSpecification::Directory { path }) => load_directory(path).map(Some),
+        ColumnEncoder::BuiltIn(EncoderSpecification::Vectors { width }) => {
+            Ok(Some(Arc::new(VectorsEncoder::new(*width))))
         }
-        ColumnEncoder::BuiltIn(specification) => (specification.to_string(), None, specification.width()),
-        ColumnEncoder::Given(encoder) => (encoder.name(), Some(encoder.fingerprint()), encoder.width()),
+        ColumnEncoder::BuiltIn(EncoderSpecification::Hashed { .. }) => Ok(None),
+    }
+}
+
+/// The record of a new column's encoder, and the width of its vectors. `ready` is its encoder, unless it is fitted later.
+pub(super) fn new_record(encoder: &ColumnEncoder, ready: Option<&dyn Encoder>) -> (EncoderRecord, usize) {
+    let (specification, fingerprint, width) = match (encoder, ready) {
+        (_, Some(ready)) => (ready.name(), Some(ready.fingerprint()), ready.width()),
+        (ColumnEncoder::BuiltIn(specification @ EncoderSpecification::Hashed { width }), None) => {
+            (specification.to_string(), None, *width)
+        }
+        // Only what is fitted later is not ready.
+        _ => (String::new(), None, 0),
     };
     (EncoderRecord { specification, fingerprint, state: None }, width)
+}
+
+/// Copies the state of a new column's encoder into the store, if it has one: the store then opens it by itself.
+pub(super) fn keep_state(
+    storage: &dyn Storage,
+    column: &mut ColumnRecord,
+    encoder: &dyn Encoder,
+) -> Result<(), FileError> {
+    if let (Some(pieces), ColumnKind::Embedding(record)) = (encoder.state(), &mut column.kind) {
+        record.state = Some(write_encoder_pieces(storage, column.id, &encoder.fingerprint(), &pieces)?);
+    }
+    Ok(())
 }
 
 /// Whether the column's encoder must still be fitted to the first rows.
@@ -87,18 +126,81 @@ pub(super) fn takes_vectors(record: &EncoderRecord) -> bool {
     matches!(EncoderSpecification::parse(&record.specification), Ok(EncoderSpecification::Vectors { .. }))
 }
 
+/// The encoders of a column, one for each device that it computes on; all give the same vectors, up to rounding.
+#[derive(Debug)]
+pub(super) struct ColumnEncoders {
+    first: Arc<dyn Encoder>,
+    others: Vec<(Device, Arc<dyn Encoder>)>,
+    first_device: Device,
+}
+
+impl ColumnEncoders {
+    /// Makes the encoder of each device with `make`: of the store's devices if the column's encoder knows them, otherwise
+    /// of the processor alone.
+    pub(super) fn make<E>(
+        context: &Context,
+        column: &ColumnRecord,
+        make: impl Fn(Device) -> Result<Arc<dyn Encoder>, E>,
+    ) -> Result<Self, E> {
+        let devices: &[Device] = if computes_on_devices(context, column) { &context.devices } else { &[] };
+        let first_device = devices.first().copied().unwrap_or_default();
+        let others =
+            devices.iter().skip(1).map(|device| Ok((*device, make(*device)?))).collect::<Result<_, E>>()?;
+        Ok(Self { first: make(first_device)?, others, first_device })
+    }
+
+    /// An encoder of the program, on the processor.
+    pub(super) fn alone(encoder: Arc<dyn Encoder>) -> Self {
+        Self { first: encoder, others: Vec::new(), first_device: Device::Cpu }
+    }
+
+    /// Any of them, for what is the same on all devices.
+    pub(super) fn first(&self) -> &dyn Encoder {
+        self.first.as_ref()
+    }
+
+    /// The one that computes on `device`.
+    pub(super) fn on(&self, device: Device) -> Option<&dyn Encoder> {
+        if device == self.first_device {
+            return Some(self.first());
+        }
+        self.others.iter().find(|(other, _)| *other == device).map(|(_, encoder)| encoder.as_ref())
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.first.width()
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.first.name()
+    }
+}
+
+/// Whether the encoder of a column can compute on other devices than the processor.
+pub(super) fn computes_on_devices(context: &Context, column: &ColumnRecord) -> bool {
+    let is_given = context.given.iter().any(|(name, _)| *name == column.name);
+    match &column.kind {
+        ColumnKind::Embedding(record) => !is_given && uses_devices(&record.specification),
+        ColumnKind::Sketch { .. } => false,
+    }
+}
+
 /// The state file of a column's encoder, if it has one.
-pub(super) fn open_state(context: &Context, column: &ColumnRecord) -> Result<Option<SealedFile>, FileError> {
+pub(super) fn open_state(
+    context: &Context,
+    column: &ColumnRecord,
+) -> Result<Option<Arc<SealedFile>>, FileError> {
     let ColumnKind::Embedding(record) = &column.kind else { return Ok(None) };
     let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else { return Ok(None) };
-    open_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state).map(Some)
+    open_encoder_file(context.storage.as_ref(), column.id, &fingerprint, state).map(Arc::new).map(Some)
 }
 
 /// Makes the encoder of a column whose fingerprint is fixed, from its state file if it has one.
 pub(super) fn make_encoder(
     context: &Context,
     column: &ColumnRecord,
-    state: Option<&SealedFile>,
+    state: Option<&Arc<SealedFile>>,
+    device: Device,
 ) -> Result<Arc<dyn Encoder>, EncoderError> {
     let unreadable = |reason: String| EncoderError::State { column: column.name.clone(), reason };
     let ColumnKind::Embedding(record) = &column.kind else {
@@ -109,16 +211,21 @@ pub(super) fn make_encoder(
         check_given(column, record, given.as_ref())?;
         return Ok(Arc::clone(given));
     }
-    let encoder: Arc<dyn Encoder> = match EncoderSpecification::parse(&record.specification) {
-        Ok(EncoderSpecification::Vectors { width }) => Arc::new(VectorsEncoder::new(width)),
-        Ok(EncoderSpecification::Hashed { .. }) => {
-            let Some(state) = state else {
-                return Err(EncodeError::NotFitted { encoder: record.specification.clone() }.into());
-            };
+    let encoder: Arc<dyn Encoder> = match (EncoderSpecification::parse(&record.specification), state) {
+        (Ok(EncoderSpecification::Vectors { width }), _) => Arc::new(VectorsEncoder::new(width)),
+        (Ok(EncoderSpecification::Hashed { .. }), None) => {
+            return Err(EncodeError::NotFitted { encoder: record.specification.clone() }.into());
+        }
+        (Ok(EncoderSpecification::Hashed { .. }), Some(state)) => {
             let bytes = read_encoder_state(state)?;
             Arc::new(HashedEncoder::from_bytes(bytes).map_err(|error| unreadable(error.to_string()))?)
         }
-        Err(_) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
+        (_, Some(state)) => {
+            let bytes = state.share(encoder_state_section(state)?)?;
+            load_state(&record.specification, bytes, device)
+                .map_err(|source| EncoderError::Load { column: column.name.clone(), source })?
+        }
+        (_, None) => return Err(EncoderError::NotGiven { column: column.name.clone(), expected }),
     };
     if record.fingerprint != Some(encoder.fingerprint()) || encoder.width() != column.width as usize {
         let found = title(&encoder.name(), Some(&encoder.fingerprint()));
@@ -127,12 +234,13 @@ pub(super) fn make_encoder(
     Ok(encoder)
 }
 
-/// Opens state file and encoder of a column at once: for work on columns that no snapshot has yet.
-pub(super) fn open_encoder(
+/// Opens state file and encoders of a column at once: for work on columns that no snapshot has yet.
+pub(super) fn open_encoders(
     context: &Context,
     column: &ColumnRecord,
-) -> Result<Arc<dyn Encoder>, EncoderError> {
-    make_encoder(context, column, open_state(context, column)?.as_ref())
+) -> Result<ColumnEncoders, EncoderError> {
+    let state = open_state(context, column)?;
+    ColumnEncoders::make(context, column, |device| make_encoder(context, column, state.as_ref(), device))
 }
 
 /// Checks every encoder that the program gave against the columns it gave them for.

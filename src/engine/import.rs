@@ -1,20 +1,21 @@
 //! Rows whose vectors are ready, in one commit; or a missing column of rows that are there already.
 
+use std::sync::Arc;
 use std::thread::Scope;
 
 use thiserror::Error;
 
-use super::batch::{BatchError, assign_keys};
-use super::ingest::vectors_column;
+use super::batch::{BatchError, assign_keys, vectors_column};
+use super::lanes::encode_texts;
 use super::matrix_column::{MatrixColumn, MatrixColumnError, Writing, matrix_place};
 use super::options::{OnDuplicate, Watch};
 use super::store::Store;
 use super::transaction::{Transaction, TransactionError};
-use super::write::{Rows, append_values, embedding_header, encode_column, fit_encoders};
+use super::write::{Rows, append_values, embedding_header, fit_encoders, needs_text, write_embeddings};
 use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
 use crate::base::{Cancel, CommitSeq, SegmentId};
-use crate::format::{ColumnRecord, FileRecord, SegmentColumnRecord, SegmentRecord};
-use crate::sources::{Document, Matrix, Place, Source, SourceError};
+use crate::format::{ColumnRecord, SegmentColumnRecord, SegmentRecord};
+use crate::sources::{Document, Matrix, Source, SourceError};
 use crate::storage::{ColumnFileWriter, FileError};
 
 /// What is imported: a keys file, and vectors and metadata in the same order.
@@ -186,7 +187,7 @@ impl Store {
             let writing = writing.take().or_else(|| {
                 vectors.map(|vectors| vectors.start(scope, transaction.take_segment_id(), kept.to_vec()))
             });
-            self.import_segment(transaction, documents, writing, is_typed)?;
+            self.import_segment(transaction, documents, writing, is_typed, watch)?;
         }
         Ok((rows, skipped))
     }
@@ -198,6 +199,7 @@ impl Store {
         documents: Vec<Document>,
         writing: Option<Writing<'_>>,
         is_typed: bool,
+        watch: Watch<'_>,
     ) -> Result<(), ImportError> {
         let row_count = u32::try_from(documents.len())
             .map_err(|_| TransactionError::TooManyRows { rows: documents.len() })?;
@@ -205,7 +207,13 @@ impl Store {
             Some(writing) => writing.segment,
             None => transaction.take_segment_id(),
         };
-        let rows = self.import_documents(transaction, segment, documents, writing.is_some(), is_typed);
+        let columns = self.import_texts(transaction, segment, &documents, writing.is_some(), watch);
+        let declared = &transaction.next.store.fields;
+        let rows = columns.and_then(|columns| {
+            let mut rows = Rows::new(declared);
+            documents.into_iter().try_for_each(|document| rows.push(document, declared, is_typed))?;
+            Ok((rows.write(self.context.storage.as_ref(), segment, declared)?, columns))
+        });
         // What is wrong with the vectors is said first, whichever thread found something first.
         let ready = writing.map(Writing::finish).transpose()?;
         let (rows, mut columns) = rows?;
@@ -215,27 +223,32 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the row file of a segment, and the columns that are encoded from its texts.
-    fn import_documents(
+    /// Writes the columns of a segment that are encoded from its texts.
+    fn import_texts(
         &self,
         transaction: &Transaction,
         segment: SegmentId,
-        documents: Vec<Document>,
+        documents: &[Document],
         has_vectors: bool,
-        is_typed: bool,
-    ) -> Result<(FileRecord, Vec<SegmentColumnRecord>), ImportError> {
-        let declared = transaction.next.store.fields.clone();
+        watch: Watch<'_>,
+    ) -> Result<Vec<SegmentColumnRecord>, ImportError> {
         let mut columns = Vec::new();
         for column in &transaction.next.store.columns {
-            let file = encode_column(&self.context, transaction, segment, column, &documents, has_vectors)?;
-            columns.extend(file.map(|file| SegmentColumnRecord { column: column.id, file }));
+            if !needs_text(column, documents, has_vectors)? {
+                continue;
+            }
+            let encoders = Arc::new(transaction.base.encoders(column).map_err(BatchError::from)?);
+            let texts: Vec<&str> =
+                documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
+            let values = encode_texts(&self.context, &encoders, &texts, &|_| !watch.cancel.is_cancelled())?
+                .ok_or(ImportError::Cancelled)?;
+            let place = |row: usize| documents[row].place.clone();
+            let rows = documents.len() as u32;
+            let storage = self.context.storage.as_ref();
+            let file = write_embeddings(storage, segment, column, rows, &values, &place)?;
+            columns.push(SegmentColumnRecord { column: column.id, file });
         }
-        let mut rows = Rows::new(&declared);
-        for document in documents {
-            rows.push(document, &declared, is_typed)?;
-        }
-        let rows = rows.write(self.context.storage.as_ref(), segment, &declared)?;
-        Ok((rows, columns))
+        Ok(columns)
     }
 
     /// Adds the column file of rows that are there already.
@@ -424,22 +437,6 @@ fn keep(
     documents: Vec<Document>,
     policy: OnDuplicate,
 ) -> Result<(Vec<Document>, Vec<usize>, u64), ImportError> {
-    // Row numbers of the input, found again by place: the policy may drop any of them.
-    let places: Vec<Place> = if policy == OnDuplicate::Error {
-        Vec::new()
-    } else {
-        documents.iter().map(|document| document.place.clone()).collect()
-    };
-    let count = documents.len();
     let keyed = assign_keys(transaction, documents, policy)?;
-    let mut kept = Vec::with_capacity(keyed.documents.len());
-    if policy == OnDuplicate::Error {
-        kept.extend(0..count);
-    } else {
-        let mut input = places.iter().enumerate();
-        for document in &keyed.documents {
-            kept.extend(input.find(|(_, place)| **place == document.place).map(|(row, _)| row));
-        }
-    }
-    Ok((keyed.documents, kept, keyed.skipped))
+    Ok((keyed.documents, keyed.kept, keyed.skipped))
 }

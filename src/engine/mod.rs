@@ -5,13 +5,20 @@
 //! | `alter.rs` | schema changes: declare a field, add or drop a column |
 //! | `answer.rs` | questions and answers |
 //! | `batch.rs` | documents to checked rows: keys, fields, vectors |
+//! | `channel.rs` | a channel between stages, bounded by items and bytes |
 //! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
 //! | `delete.rs` | deleting by key or predicate |
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
+//! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
-//! | `ingest.rs` | documents in, batch by batch, resumable |
+//! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
+//! | `ingest_report.rs` | what an ingest tells |
+//! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
+//! | `lanes.rs` | encoding on every device at once |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
 //! | `options.rs` | what callers say when they create, open and fill a store |
+//! | `packing.rs` | texts to encoding tasks |
+//! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `segment.rs` | the open files of a segment |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
@@ -24,13 +31,21 @@
 mod alter;
 mod answer;
 mod batch;
+mod channel;
 mod context;
 mod delete;
 mod encoders;
+mod gather;
 mod import;
 mod ingest;
+mod ingest_report;
+#[cfg(test)]
+mod ingest_tests;
+mod lanes;
 mod matrix_column;
 mod options;
+mod packing;
+mod prepare;
 mod query;
 mod segment;
 mod snapshot;
@@ -48,7 +63,7 @@ pub use batch::BatchError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use import::{Import, ImportError, ImportReport};
-pub use ingest::{Committed, IngestCommit, IngestError, IngestReport};
+pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};
 pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
     OpenOptions, Watch,

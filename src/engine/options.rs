@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::limits::COMMIT_ROWS_DEFAULT;
 use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Progress, SystemClock};
-use crate::encoder::{Encoder, EncoderSpecification};
+use crate::encoder::{Device, Encoder, EncoderSpecification};
 use crate::kernels::Kernels;
 use crate::storage::{CatalogCheck, CheckInProcess};
 
@@ -17,10 +17,11 @@ pub const EMBEDDING_COLUMN_NAME: &str = "embedding";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ColumnEncoder {
-    /// One of the built-in encoders.
+    /// One of the built-in encoders, or the directory of a model, which is copied into the store.
     BuiltIn(EncoderSpecification),
-    /// An encoder of the program. The column remembers its fingerprint; opening the store later needs an encoder of
-    /// the same fingerprint in [`OpenOptions::encoders`] before text can be ingested or asked about.
+    /// An encoder of the program. The column remembers its fingerprint; unless the encoder has a
+    /// [state](Encoder::state) for the store to keep, opening the store later needs an encoder of the same fingerprint in
+    /// [`OpenOptions::encoders`] before text can be ingested or asked about.
     Given(Arc<dyn Encoder>),
 }
 
@@ -68,6 +69,9 @@ pub struct OpenOptions {
     pub kernels: Kernels,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Where learned encoders compute: an ingest uses all of them at once, a question the first one named.
+    /// Other encoders compute on the processor.
+    pub devices: Vec<Device>,
 }
 
 impl Default for OpenOptions {
@@ -78,6 +82,7 @@ impl Default for OpenOptions {
             encoders: Vec::new(),
             kernels: Kernels::best(),
             clock: Arc::new(SystemClock::new()),
+            devices: vec![Device::Cpu],
         }
     }
 }
@@ -123,12 +128,14 @@ pub struct IngestOptions {
     pub on_duplicate: OnDuplicate,
     /// Rows of one commit.
     pub commit_rows: usize,
-    /// Commit at least this often.
+    /// Commit at least this often: fewer rows are then taken into a commit where they take long to encode.
     pub commit_every: Option<Duration>,
     /// The whole input is one commit.
     pub atomic: bool,
     /// The column that takes the documents' ready vectors; `None`: the only column that takes vectors.
     pub column: Option<String>,
+    /// Texts that are encoded together, at most; `None`: as many as the engine finds good.
+    pub batch_texts: Option<NonZeroUsize>,
     /// Where to remember how far this input was read: its absolute path. `None`: the input cannot be resumed.
     pub resume_path: Option<String>,
 }
@@ -141,6 +148,7 @@ impl Default for IngestOptions {
             commit_every: None,
             atomic: false,
             column: None,
+            batch_texts: None,
             resume_path: None,
         }
     }

@@ -173,7 +173,9 @@ impl Snapshot {
                 }
                 let encoder = self.encoder(column)?;
                 let mut vector = vec![0.0; width];
-                encoder.encode(&[text.as_str()], &mut vector).map_err(EncoderError::from)?;
+                // In the pool: an encoder works with the threads that it finds itself in.
+                let encode = || encoder.encode(&[text.as_str()], &mut vector);
+                self.inner.context.pool.install(encode).map_err(EncoderError::from)?;
                 Ok(vector)
             }
             QueryInput::Key(key) => self.stored_vector(column, key),

@@ -1,14 +1,16 @@
 //! A committed state that does not change while it is held.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answer::Row;
 use super::context::Context;
-use super::encoders::{EncoderError, make_encoder, open_encoder, open_state};
+use super::encoders::{
+    ColumnEncoders, EncoderError, computes_on_devices, make_encoder, open_encoders, open_state,
+};
 use super::segment::{Segment, SegmentView, check_column_type};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
-use crate::encoder::Encoder;
+use crate::encoder::{Device, Encoder};
 use crate::format::{ColumnKind, ColumnRecord, Manifest, segment_deletes};
 use crate::storage::{FileError, Pin, SealedFile};
 
@@ -23,16 +25,17 @@ pub(super) struct SnapshotInner {
     pub(super) context: Arc<Context>,
     pub(super) state: Arc<Manifest>,
     pub(super) segments: Vec<SegmentView>,
-    encoders: BTreeMap<ColumnId, EncoderSlot>,
+    encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
     _pin: Option<Pin>,
 }
 
-/// The encoder of a column: its state file is open as long as the snapshot lives, the encoder is made at the first text.
-#[derive(Clone, Debug, Default)]
+/// The encoder of a column, shared by all snapshots that have the column: its state file is open as long as one of them
+/// lives, and the encoder of a device is made at the first text.
+#[derive(Debug)]
 struct EncoderSlot {
     state: Option<Arc<SealedFile>>,
-    encoder: OnceLock<Arc<dyn Encoder>>,
+    made: Mutex<BTreeMap<Device, Arc<dyn Encoder>>>,
 }
 
 impl Snapshot {
@@ -72,11 +75,11 @@ impl Snapshot {
             // A column's encoder changes only once, when it is fitted to the first rows.
             let open = previous.filter(|snapshot| snapshot.inner.state.store.columns.contains(column));
             let slot = match open.and_then(|snapshot| snapshot.inner.encoders.get(&column.id)) {
-                Some(slot) => slot.clone(),
-                None => EncoderSlot {
-                    state: open_state(context, column)?.map(Arc::new),
-                    ..EncoderSlot::default()
-                },
+                Some(slot) => Arc::clone(slot),
+                None => {
+                    let state = open_state(context, column)?;
+                    Arc::new(EncoderSlot { state, made: Mutex::default() })
+                }
             };
             encoders.insert(column.id, slot);
         }
@@ -149,16 +152,36 @@ impl Snapshot {
         }
     }
 
-    /// The encoder of a column, opened at the first call.
+    /// The encoder of a column on the first of the store's devices that it knows, made at the first call.
     pub(super) fn encoder(&self, column: &ColumnRecord) -> Result<Arc<dyn Encoder>, EncoderError> {
+        let context = &self.inner.context;
+        let devices: &[Device] = if computes_on_devices(context, column) { &context.devices } else { &[] };
+        self.encoder_on(column, devices.first().copied().unwrap_or_default())
+    }
+
+    /// The encoders of a column on all devices; of one that this snapshot has not in this form, such as one that was just
+    /// fitted, they are opened anew.
+    pub(super) fn encoders(&self, column: &ColumnRecord) -> Result<ColumnEncoders, EncoderError> {
+        if self.inner.state.store.columns.contains(column) {
+            ColumnEncoders::make(&self.inner.context, column, |device| self.encoder_on(column, device))
+        } else {
+            open_encoders(&self.inner.context, column)
+        }
+    }
+
+    fn encoder_on(&self, column: &ColumnRecord, device: Device) -> Result<Arc<dyn Encoder>, EncoderError> {
+        let context = &self.inner.context;
         let Some(slot) = self.inner.encoders.get(&column.id) else {
-            return open_encoder(&self.inner.context, column);
+            return make_encoder(context, column, open_state(context, column)?.as_ref(), device);
         };
-        if let Some(encoder) = slot.encoder.get() {
+        // Held meanwhile: two that ask at once must not both load a model.
+        let mut made = slot.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoder) = made.get(&device) {
             return Ok(Arc::clone(encoder));
         }
-        let encoder = make_encoder(&self.inner.context, column, slot.state.as_deref())?;
-        Ok(Arc::clone(slot.encoder.get_or_init(|| encoder)))
+        let encoder = make_encoder(context, column, slot.state.as_ref(), device)?;
+        made.insert(device, Arc::clone(&encoder));
+        Ok(encoder)
     }
 
     /// Deleted rows of each segment, in segment order.

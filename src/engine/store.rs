@@ -7,14 +7,15 @@ use rayon::ThreadPoolBuildError;
 use thiserror::Error;
 
 use super::context::Context;
-use super::encoders::{EncoderError, check_all_given, new_record};
-use super::options::{ColumnDefinition, CreateOptions, OpenOptions};
+use super::encoders::{EncoderError, check_all_given, keep_state, new_record, ready_encoder};
+use super::options::{ColumnDefinition, ColumnEncoder, CreateOptions, OpenOptions};
 use super::snapshot::Snapshot;
 use super::transaction::{Transaction, TransactionError};
 use crate::base::limits::{COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX};
 use crate::base::{
     ColumnId, CommitSeq, FieldDeclaration, FieldNameError, Fingerprint, SegmentId, check_name,
 };
+use crate::encoder::{Device, DeviceError, Encoder, LoadError, check_device};
 use crate::format::{ColumnKind, ColumnRecord, CommitRecord, Manifest, StoreRecord};
 use crate::sources::Position;
 use crate::storage::{
@@ -45,6 +46,12 @@ pub enum CreateError {
         /// What is wrong.
         reason: String,
     },
+    /// The encoder of a column cannot be loaded.
+    #[error(transparent)]
+    Encoder(#[from] LoadError),
+    /// A device that this build cannot use.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Threads(#[from] ThreadPoolBuildError),
@@ -72,6 +79,9 @@ pub enum OpenError {
     /// An encoder that does not fit was given.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
+    /// A device that this build cannot use.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Threads(#[from] ThreadPoolBuildError),
@@ -102,12 +112,16 @@ pub(super) fn check_field(fields: &[FieldDeclaration], field: &FieldDeclaration)
     Ok(())
 }
 
-/// The record of a column to be, checked against those that are there.
+fn check_devices(devices: &[Device]) -> Result<(), DeviceError> {
+    devices.iter().try_for_each(|device| check_device(*device))
+}
+
+/// The record of a column to be, checked against those that are there, and its encoder unless that is fitted later.
 pub(super) fn check_column(
     columns: &[ColumnRecord],
     id: ColumnId,
     definition: &ColumnDefinition,
-) -> Result<ColumnRecord, CreateError> {
+) -> Result<(ColumnRecord, Option<Arc<dyn Encoder>>), CreateError> {
     check_name(&definition.name)?;
     let refuse =
         |reason: String| CreateError::Definition { what: "column", name: definition.name.clone(), reason };
@@ -117,17 +131,19 @@ pub(super) fn check_column(
     if columns.len() >= COLUMNS_MAX {
         return Err(refuse(format!("is one too many: a store has at most {COLUMNS_MAX} columns")));
     }
-    let (encoder, width) = new_record(&definition.encoder);
+    let ready = ready_encoder(&definition.encoder)?;
+    let (encoder, width) = new_record(&definition.encoder, ready.as_deref());
     if width == 0 || width > EMBEDDING_WIDTH_MAX {
         return Err(refuse(format!("has {width} values a row; 1 to {EMBEDDING_WIDTH_MAX} are possible")));
     }
-    Ok(ColumnRecord {
+    let record = ColumnRecord {
         id,
         name: definition.name.clone(),
         element: definition.element,
         width: width as u32,
         kind: ColumnKind::Embedding(encoder),
-    })
+    };
+    Ok((record, ready))
 }
 
 /// Hands out the newest committed state to other threads while a [`Store`] is busy writing.
@@ -190,23 +206,26 @@ impl Store {
         if create.columns.is_empty() {
             return Err(CreateError::NoColumn);
         }
+        check_devices(&options.devices)?;
         let mut given = options.encoders.clone();
         let mut fields = Vec::new();
         for field in create.fields {
             check_field(&fields, &field)?;
             fields.push(field);
         }
-        let mut columns = Vec::new();
+        let (mut columns, mut ready) = (Vec::new(), Vec::new());
         for (position, definition) in create.columns.iter().enumerate() {
-            columns.push(check_column(&columns, ColumnId(position as u32 + 1), definition)?);
-            if let super::options::ColumnEncoder::Given(encoder) = &definition.encoder {
+            let (column, encoder) = check_column(&columns, ColumnId(position as u32 + 1), definition)?;
+            columns.push(column);
+            ready.push(encoder);
+            if let ColumnEncoder::Given(encoder) = &definition.encoder {
                 given.push((definition.name.clone(), Arc::clone(encoder)));
             }
         }
         let context = Context::new(Arc::clone(&storage), OpenOptions { encoders: given, ..options })?;
         let commit = CommitSeq(1);
         let unix_ms = context.clock.unix_ms();
-        let store = StoreRecord {
+        let mut store = StoreRecord {
             store: store_name(storage.as_ref(), unix_ms),
             commit,
             next_segment: SegmentId(1),
@@ -217,8 +236,14 @@ impl Store {
         };
         let last =
             CommitRecord { commit, unix_ms, operation: "create".to_owned(), rows_added: 0, rows_deleted: 0 };
-        let first = Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last };
-        let writer = Writer::create(storage, first)?;
+        let first = |storage: &dyn Storage| {
+            for (column, encoder) in store.columns.iter_mut().zip(ready) {
+                encoder.map_or(Ok(()), |encoder| keep_state(storage, column, encoder.as_ref()))?;
+            }
+            let (segments, deleted, sources) = (Vec::new(), Vec::new(), Vec::new());
+            Ok::<_, CreateError>(Manifest { store, segments, deleted, sources, last })
+        };
+        let writer = Writer::create_with(storage, first)?;
         let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
         Ok(Self { context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) })
     }
@@ -248,6 +273,7 @@ impl Store {
         writer: Writer,
         options: OpenOptions,
     ) -> Result<Self, OpenError> {
+        check_devices(&options.devices)?;
         let context = Context::new(storage, options)?;
         check_all_given(&context, &writer.state().store.columns)?;
         let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
@@ -328,6 +354,7 @@ impl Reader {
     /// # Complexity
     /// O(segments): the manifest, and header and footer of each file; independent of the number of rows.
     pub fn open(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Self, OpenError> {
+        check_devices(&options.devices)?;
         let context = Context::new(storage, options)?;
         let snapshot = open_published(&context, None)?;
         check_all_given(&context, &snapshot.inner.state.store.columns)?;

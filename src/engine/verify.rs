@@ -9,12 +9,14 @@ use super::options::Watch;
 use super::segment::check_column_type;
 use super::store::OpenError;
 use crate::base::{RowId, RowSet, key_hash};
-use crate::encoder::{Encoder, EncoderSpecification, HashedEncoder};
+use crate::encoder::{
+    Device, Encoder, EncoderSpecification, HashedEncoder, LoadError, load_state, uses_devices,
+};
 use crate::format::{ColumnKind, ColumnRecord, Manifest, SegmentRecord, segment_deletes};
 use crate::kernels::first_non_finite;
 use crate::storage::{
     CATALOG_NAME, CatalogCheck, ColumnFile, FileError, PublishedError, RowFile, SealedFile, Storage,
-    pin_current, read_encoder_file,
+    encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
 };
 
 /// Rows whose values are checked at once.
@@ -165,21 +167,38 @@ impl Verification<'_> {
         let (Some(fingerprint), Some(state)) = (record.fingerprint, record.state) else { return };
         self.report.files += 1;
         let place = crate::storage::encoder_file_name(column.id, &fingerprint);
-        let bytes = match read_encoder_file(self.storage.as_ref(), column.id, &fingerprint, state) {
-            Ok(bytes) => bytes,
+        let opened = open_encoder_file(self.storage.as_ref(), column.id, &fingerprint, state);
+        let file = match opened.and_then(|file| file.verify().map(|()| Arc::new(file))) {
+            Ok(file) => file,
             Err(error) => return self.file_problem(&place, &error),
         };
         // Only now is the recorded length known to be that of the file.
         self.report.bytes += state.length;
-        if let Ok(EncoderSpecification::Hashed { .. }) = EncoderSpecification::parse(&record.specification) {
-            let problem = match HashedEncoder::from_bytes(&bytes) {
-                Ok(encoder) if encoder.fingerprint() == fingerprint => return,
-                Ok(_) => "its fingerprint is another one".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            let error = EncoderError::State { column: column.name.clone(), reason: problem };
-            self.problem(self.storage.describe(&place), error);
-        }
+        let made = match EncoderSpecification::parse(&record.specification) {
+            Ok(EncoderSpecification::Hashed { .. }) => read_encoder_state(&file).map(|bytes| {
+                HashedEncoder::from_bytes(bytes)
+                    .map(|encoder| encoder.fingerprint())
+                    .map_err(|error| error.to_string())
+            }),
+            // An encoder of the program may have left a state that only the program understands.
+            _ if !uses_devices(&record.specification) => return,
+            _ => encoder_state_section(&file).and_then(|section| file.share(section)).map(|bytes| {
+                match load_state(&record.specification, bytes, Device::Cpu) {
+                    Ok(encoder) => Ok(encoder.fingerprint()),
+                    // Its checksums are right; what it holds is for a build that knows it.
+                    Err(LoadError::NotBuilt { .. }) => Ok(fingerprint),
+                    Err(error) => Err(error.to_string()),
+                }
+            }),
+        };
+        let problem = match made {
+            Ok(Ok(found)) if found == fingerprint => return,
+            Ok(Ok(_)) => "its fingerprint is another one".to_owned(),
+            Ok(Err(reason)) => reason,
+            Err(error) => return self.file_problem(&place, &error),
+        };
+        let error = EncoderError::State { column: column.name.clone(), reason: problem };
+        self.problem(self.storage.describe(&place), error);
     }
 
     /// The catalog belongs to the writer: it is checked only while nobody writes.

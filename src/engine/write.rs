@@ -1,10 +1,10 @@
 //! Rows and vectors to the files of a new segment.
 
-use rayon::prelude::*;
+use std::borrow::Cow;
 
 use super::batch::{BatchError, take_fields};
 use super::context::Context;
-use super::encoders::{EncoderError, needs_fit, open_encoder, takes_vectors};
+use super::encoders::{EncoderError, needs_fit, takes_vectors};
 use super::transaction::{Transaction, TransactionError};
 use crate::base::limits::{HASHED_FIT_DOCUMENTS_MAX, SCAN_CHUNK_ROWS, SEGMENT_ROWS_MAX};
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, SegmentId};
@@ -18,9 +18,6 @@ use crate::sources::{Document, Place};
 use crate::storage::{
     ColumnFileWriter, FileError, RowFileContent, Storage, write_encoder_file, write_row_file,
 };
-
-/// Texts that one task encodes.
-const ENCODE_CHUNK_TEXTS: usize = 256;
 
 /// Rows on their way into a segment.
 #[derive(Debug, Default)]
@@ -108,14 +105,48 @@ pub(super) fn fit_encoders<'a>(
     Ok(())
 }
 
-/// Writes a new segment from documents that have their keys, and adds it to the transaction.
+/// Vectors of texts for a batch of documents.
+#[derive(Debug, Default)]
+pub(super) struct TextVectors {
+    /// For each column of encoded texts, one vector for each text of the batch.
+    pub(super) columns: Vec<(ColumnId, Vec<f32>)>,
+    /// Which text is that of document i.
+    pub(super) texts: Vec<usize>,
+}
+
+impl TextVectors {
+    /// The vectors of a column, document by document.
+    fn of(&self, column: &ColumnRecord) -> Result<Cow<'_, [f32]>, BatchError> {
+        let found = self.columns.iter().find(|(id, _)| *id == column.id);
+        let width = column.width as usize;
+        let values = found.map(|(_, values)| values.as_slice()).unwrap_or_default();
+        if values.len() == width * self.texts.len()
+            && self.texts.iter().enumerate().all(|(row, text)| row == *text)
+        {
+            return Ok(Cow::Borrowed(values));
+        }
+        let mut chosen = Vec::with_capacity(width * self.texts.len());
+        for text in &self.texts {
+            let vector = values.get(text * width..(text + 1) * width).ok_or_else(|| {
+                let reason = format!("it made no vector for text {text} of a batch");
+                BatchError::Encoder(EncoderError::State { column: column.name.clone(), reason })
+            })?;
+            chosen.extend_from_slice(vector);
+        }
+        Ok(Cow::Owned(chosen))
+    }
+}
+
+/// Writes a new segment from documents that have their keys, and adds it to the transaction. Returns the bytes of its
+/// files. Which columns need texts was checked before, with [`needs_text`].
 pub(super) fn write_segment(
     context: &Context,
     transaction: &mut Transaction,
     documents: Vec<Document>,
     vectors_column: Option<ColumnId>,
     is_typed: bool,
-) -> Result<(), BatchError> {
+    texts: Option<&TextVectors>,
+) -> Result<u64, BatchError> {
     let segment = transaction.take_segment_id();
     let declared = transaction.next.store.fields.clone();
     let columns = transaction.next.store.columns.clone();
@@ -123,18 +154,12 @@ pub(super) fn write_segment(
         .map_err(|_| TransactionError::TooManyRows { rows: documents.len() })?;
     let mut files = Vec::new();
     for column in &columns {
-        let values = match &column.kind {
-            ColumnKind::Embedding(record) if takes_vectors(record) => {
-                ready_vectors(column, &documents, vectors_column, columns.len() == 1)?
+        let values = match (&column.kind, texts) {
+            (ColumnKind::Embedding(record), _) if takes_vectors(record) => {
+                ready_vectors(column, &documents, vectors_column, columns.len() == 1)?.map(Cow::Owned)
             }
-            ColumnKind::Embedding(_) => {
-                let has_vectors =
-                    vectors_column.is_some() && documents.iter().all(|document| document.vector.is_some());
-                let file = encode_column(context, transaction, segment, column, &documents, has_vectors)?;
-                files.extend(file.map(|file| SegmentColumnRecord { column: column.id, file }));
-                continue;
-            }
-            ColumnKind::Sketch { .. } => None,
+            (ColumnKind::Embedding(_), Some(texts)) => Some(texts.of(column)?),
+            (ColumnKind::Embedding(_), None) | (ColumnKind::Sketch { .. }, _) => None,
         };
         let Some(values) = values else { continue };
         let place = |row: usize| documents[row].place.clone();
@@ -146,8 +171,9 @@ pub(super) fn write_segment(
         rows.push(document, &declared, is_typed)?;
     }
     let rows = rows.write(context.storage.as_ref(), segment, &declared)?;
+    let bytes = rows.length + files.iter().map(|column| column.file.length).sum::<u64>();
     transaction.add_segment(SegmentRecord { id: segment, row_count, rows, columns: files })?;
-    Ok(())
+    Ok(bytes)
 }
 
 /// Which documents have something: all, none, or the first that lacks it while another has it.
@@ -202,57 +228,26 @@ fn ready_vectors(
     Ok(Some(values))
 }
 
-/// Encodes the texts of a column and writes its file; `None` if the column takes vectors instead, or if no document has
-/// a text and ready vectors fill another column.
-pub(super) fn encode_column(
-    context: &Context,
-    transaction: &Transaction,
-    segment: SegmentId,
+/// Whether a column is to be encoded from the texts of these documents: not if it takes vectors instead, or if no
+/// document has a text and ready vectors fill another column.
+///
+/// # Errors
+/// Texts are needed and a document has none.
+pub(super) fn needs_text(
     column: &ColumnRecord,
     documents: &[Document],
     has_vectors: bool,
-) -> Result<Option<FileRecord>, BatchError> {
+) -> Result<bool, BatchError> {
     match &column.kind {
         ColumnKind::Embedding(record) if !takes_vectors(record) => {}
-        _ => return Ok(None),
+        _ => return Ok(false),
     }
     match presence(documents, |document| document.text.is_some()) {
-        Presence::All => {}
-        Presence::Nowhere if has_vectors => return Ok(None),
-        Presence::Nowhere => return Err(missing(documents, 0, column, "text")),
-        Presence::FirstMissing(row) => return Err(missing(documents, row, column, "text")),
+        Presence::All => Ok(true),
+        Presence::Nowhere if has_vectors => Ok(false),
+        Presence::Nowhere => Err(missing(documents, 0, column, "text")),
+        Presence::FirstMissing(row) => Err(missing(documents, row, column, "text")),
     }
-    // A fitted encoder lives in the snapshot; one that this transaction has just fitted is read back from its file.
-    let encoder = match transaction.base.column(Some(&column.name)).filter(|known| *known == column) {
-        Some(known) => transaction.base.encoder(known)?,
-        None => open_encoder(context, column)?,
-    };
-    let texts: Vec<&str> =
-        documents.iter().map(|document| document.text.as_deref().unwrap_or_default()).collect();
-    let values = encode_texts(context, encoder.as_ref(), &texts)?;
-    let place = |row: usize| documents[row].place.clone();
-    let rows = documents.len() as u32;
-    write_embeddings(context.storage.as_ref(), segment, column, rows, &values, &place).map(Some)
-}
-
-/// Encodes texts on the store's threads; row i's vector is `out[i * width..(i + 1) * width]`.
-pub(super) fn encode_texts(
-    context: &Context,
-    encoder: &dyn Encoder,
-    texts: &[&str],
-) -> Result<Vec<f32>, BatchError> {
-    let width = encoder.width();
-    let mut values = vec![0.0; texts.len() * width];
-    context
-        .pool
-        .install(|| {
-            values
-                .par_chunks_mut(ENCODE_CHUNK_TEXTS * width)
-                .zip(texts.par_chunks(ENCODE_CHUNK_TEXTS))
-                .try_for_each(|(out, texts)| encoder.encode(texts, out))
-        })
-        .map_err(|error| BatchError::Encoder(error.into()))?;
-    Ok(values)
 }
 
 /// Header of the file of an embedding column.

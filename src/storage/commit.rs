@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::catalog::{CATALOG_NAME, Catalog, CatalogCheck, CatalogError};
 use super::commit_error::{CommitError, OpenWriterError};
-use super::garbage::collect_garbage;
+use super::garbage::{collect_garbage, referenced_files};
 use super::medium::{FileLock, RandomFile, Storage};
 use super::published::{
     ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, newest_undamaged,
@@ -41,7 +41,31 @@ impl Writer {
     /// # Errors
     /// The place is not empty, or the medium fails.
     pub fn create(storage: Arc<dyn Storage>, first: Manifest) -> Result<Self, OpenWriterError> {
+        Self::create_with(storage, |_| Ok(first))
+    }
+
+    /// [`create`](Self::create) with a first commit that names encoder files: `make` writes them, once the folders are
+    /// there.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and those of `make`.
+    pub fn create_with<E: From<OpenWriterError>>(
+        storage: Arc<dyn Storage>,
+        make: impl FnOnce(&dyn Storage) -> Result<Manifest, E>,
+    ) -> Result<Self, E> {
+        let lock = Self::occupy(storage.as_ref())?;
+        let first = make(storage.as_ref())?;
         let medium = storage.as_ref();
+        if referenced_files(&first).iter().any(|name| name.starts_with(ENCODERS_FOLDER)) {
+            medium.sync_folder(ENCODERS_FOLDER).map_err(io_error(medium, "sync", ENCODERS_FOLDER))?;
+        }
+        let writer = Self::with_new_catalog(Arc::clone(&storage), lock, first)?;
+        publish_state(storage.as_ref(), &writer.state)?;
+        Ok(writer)
+    }
+
+    /// Takes the lock of an empty place and makes its folders.
+    fn occupy(medium: &dyn Storage) -> Result<Box<dyn FileLock>, OpenWriterError> {
         let exists = || OpenWriterError::Exists { path: medium.describe("") };
         medium.create_folder("").map_err(io_error(medium, "create", ""))?;
         let is_occupied = |folder: &str| {
@@ -62,9 +86,7 @@ impl Writer {
                 return Err(exists());
             }
         }
-        let writer = Self::with_new_catalog(Arc::clone(&storage), lock, first)?;
-        publish_state(storage.as_ref(), &writer.state)?;
-        Ok(writer)
+        Ok(lock)
     }
 
     /// A writer whose catalog is new and holds `state` as its one commit.

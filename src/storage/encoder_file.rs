@@ -3,7 +3,7 @@
 use super::medium::Storage;
 use super::sealed::{FileError, SealedFile, SealedWriter};
 use crate::base::{ColumnId, Fingerprint};
-use crate::format::{FileKind, FileRecord, Header, encoder_section};
+use crate::format::{FileKind, FileRecord, Header, Section, encoder_section};
 
 /// Name of the state file of a column's encoder in its storage.
 pub fn encoder_file_name(column: ColumnId, fingerprint: &Fingerprint) -> String {
@@ -20,9 +20,23 @@ pub fn write_encoder_file(
     fingerprint: &Fingerprint,
     state: &[u8],
 ) -> Result<FileRecord, FileError> {
+    write_encoder_pieces(storage, column, fingerprint, &[state])
+}
+
+/// Writes an encoder's state from pieces that are joined in the file only.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_encoder_pieces(
+    storage: &dyn Storage,
+    column: ColumnId,
+    fingerprint: &Fingerprint,
+    pieces: &[impl AsRef<[u8]>],
+) -> Result<FileRecord, FileError> {
     let mut writer =
         SealedWriter::create(storage, &encoder_file_name(column, fingerprint), &Header::encoder(column.0))?;
-    writer.section(encoder_section::STATE, state)?;
+    writer.begin_section(encoder_section::STATE)?;
+    pieces.iter().try_for_each(|piece| writer.write(piece.as_ref()))?;
     writer.finish()
 }
 
@@ -45,13 +59,20 @@ pub fn open_encoder_file(
     }
 }
 
+/// Where the state stands in an encoder's file: what [`SealedFile::read`] and [`SealedFile::share`] take.
+///
+/// # Errors
+/// The file has none.
+pub fn encoder_state_section(file: &SealedFile) -> Result<Section, FileError> {
+    file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))
+}
+
 /// Reads the state from an encoder's file.
 ///
 /// # Errors
 /// The file is damaged.
 pub fn read_encoder_state(file: &SealedFile) -> Result<&[u8], FileError> {
-    let section =
-        file.section(encoder_section::STATE).ok_or_else(|| file.content_error("it has no state"))?;
+    let section = encoder_state_section(file)?;
     file.read(section, 0..section.length)
 }
 

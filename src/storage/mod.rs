@@ -45,7 +45,8 @@ pub use commit::{Writer, read_idle_catalog};
 pub use commit_error::{CommitError, OpenWriterError};
 pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{
-    encoder_file_name, open_encoder_file, read_encoder_file, read_encoder_state, write_encoder_file,
+    encoder_file_name, encoder_state_section, open_encoder_file, read_encoder_file, read_encoder_state,
+    write_encoder_file, write_encoder_pieces,
 };
 pub use garbage::{Collected, collect_garbage};
 pub use map::FileMap;

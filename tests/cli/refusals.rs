@@ -161,8 +161,8 @@ fn what_is_no_store_and_what_cannot_be_done_yet_is_refused() {
     assert_eq!(std::fs::read_dir(place.path("empty")).expect("a folder").count(), 0, "nothing is left in it");
     assert!(!place.path("missing").exists());
     std::fs::create_dir(place.path("model")).expect("a folder");
-    refused(&place.run(&["create", "new", "--encoder", "model"]), &["model", "not supported"]);
-    refused(&place.run(&["create", "new", "--encoder", "./model"]), &["model", "not supported"]);
+    refused(&place.run(&["create", "new", "--encoder", "model"]), &["model"]);
+    refused(&place.run(&["create", "new", "--encoder", "./model"]), &["model"]);
     assert!(!place.path("new").exists());
     refused(&place.run(&["alter", "pets", "--add-field", "year:text"]), &["year"]);
     refused(&place.run(&["alter", "pets", "--drop-column", "other"]), &["other"]);

@@ -8,6 +8,7 @@
 //! | `killed.rs` | an ingesting process killed fifty times, with a reader beside it |
 //! | `locks.rs` | a second writer is refused while the first lives |
 //! | `pins.rs` | held snapshots answer the same, and their files go when they do |
+//! | `pipe.rs` | a long pipe into the program: flat memory, a kill, a reader beside it |
 //! | `read_only.rs` | a reader that cannot write a pin |
 
 #![allow(
@@ -23,4 +24,6 @@ mod input;
 mod killed;
 mod locks;
 mod pins;
+#[cfg(feature = "cli")]
+mod pipe;
 mod read_only;

@@ -1,0 +1,163 @@
+//! A long pipe into the real program: memory stays flat, a kill loses nothing that was acknowledged, and readers are
+//! answered all the while.
+
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use ascribe::base::{Cancel, ElementType};
+use ascribe::encoder::EncoderSpecification;
+use ascribe::engine::{
+    ColumnDefinition, ColumnEncoder, CreateOptions, OpenOptions, Query, Reader, Store, Watch, verify,
+};
+use ascribe::storage::{CheckInProcess, DiskOptions, DiskStorage, Storage};
+
+use crate::children::{Child, role, say};
+use crate::input::{folder, store_path};
+
+/// Documents of the pipe.
+const DOCUMENTS: u64 = 200_000;
+
+/// Documents after which memory is measured first.
+const MEASURED_AT: u64 = 50_000;
+
+/// Documents after which the first process is killed.
+const KILLED_AT: u64 = 100_000;
+
+/// What the process may grow by from the first measurement to the last, in KiB. It keeps no row, but the pages of mapped
+/// files count as its memory: those of the row files that it looks keys up in, 150,000 rows of some 160 bytes, are 24 MiB.
+/// The rest is for what allocators and an unlucky moment add.
+const GROWTH_KIB_MAX: u64 = 64 * 1024;
+
+/// Questions that the reader must have answered by the end.
+const QUESTIONS_MIN: u64 = 50;
+
+fn key_of(number: u64) -> String {
+    format!("document-{number:06}")
+}
+
+fn write_lines(mut input: BufWriter<ChildStdin>) -> Option<ChildStdin> {
+    const WORDS: [&str; 8] = ["rain", "cats", "stone", "music", "bread", "ships", "winter", "glass"];
+    for number in 0..DOCUMENTS {
+        let word = |step: u64| WORDS[(number / step) as usize % WORDS.len()];
+        let (key, text) = (key_of(number), format!("{} and {} in {}", word(1), word(8), word(64)));
+        // The reader of the pipe may be killed.
+        writeln!(input, "{{\"id\":\"{key}\",\"text\":\"{text}, {number}\",\"n\":{number}}}").ok()?;
+    }
+    input.into_inner().ok()
+}
+
+/// The largest memory that a process ever had, in KiB.
+fn most_memory_kib(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// An ingest that a thread feeds; the thread hands back the pipe when all is sent.
+struct Ingest {
+    process: Process,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    feeder: std::thread::JoinHandle<Option<ChildStdin>>,
+}
+
+impl Ingest {
+    fn start(folder: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_ascribe"))
+            .arg("ingest")
+            .arg(store_path(folder))
+            .args(["-", "--key", "id", "--on-duplicate", "skip"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = BufWriter::new(process.stdin.take().unwrap());
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines, feeder: std::thread::spawn(move || write_lines(input)) }
+    }
+
+    /// Waits until `number` documents are acknowledged; how many are.
+    fn wait_for(&mut self, number: u64) -> u64 {
+        for line in self.lines.by_ref() {
+            let said: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let key = said["last_key"].as_str().unwrap();
+            let done = key.strip_prefix("document-").unwrap().parse::<u64>().unwrap() + 1;
+            if done >= number {
+                return done;
+            }
+        }
+        panic!("the ingest ended before {number} documents were acknowledged");
+    }
+}
+
+/// A process that asks all along, until a file tells it to stop.
+#[test]
+fn child_ask() {
+    let Some((folder, _)) = role() else { return };
+    let mut reader = Reader::open_at(&store_path(&folder), OpenOptions::default()).unwrap();
+    let (mut questions, mut rows) = (0_u64, 0);
+    let is_over = || folder.join("stop").exists();
+    while !is_over() {
+        reader.refresh().unwrap();
+        let snapshot = reader.snapshot();
+        let now = snapshot.row_count();
+        assert!(now >= rows, "{} rows are gone", rows - now);
+        rows = now;
+        if rows > 0 {
+            let answer = snapshot.query(&Query::text("cats and rain in winter"), &Cancel::new()).unwrap();
+            assert_eq!((answer.rows, answer.proponents.len()), (rows, 10));
+            questions += 1;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    say(questions);
+}
+
+#[test]
+fn a_long_pipe_is_taken_in_with_flat_memory_through_a_kill_while_readers_are_answered() {
+    let begun = Instant::now();
+    let folder = folder();
+    let encoder = ColumnEncoder::BuiltIn(EncoderSpecification::Hashed { width: 64 });
+    let column = ColumnDefinition { name: "embedding".to_owned(), element: ElementType::F16, encoder };
+    let create = CreateOptions { columns: vec![column], ..CreateOptions::default() };
+    drop(Store::create_at(&store_path(folder.path()), create, OpenOptions::default()).unwrap());
+    let reader = Child::start("pipe::child_ask", folder.path(), "");
+
+    let mut first = Ingest::start(folder.path());
+    first.wait_for(MEASURED_AT);
+    let early = most_memory_kib(&first.process);
+    let acknowledged = first.wait_for(KILLED_AT);
+    first.process.kill().unwrap();
+    first.process.wait().unwrap();
+    assert!(first.feeder.join().unwrap().is_none(), "all was sent before the kill");
+    let reopened = Reader::open_at(&store_path(folder.path()), OpenOptions::default()).unwrap();
+    assert!(reopened.snapshot().row_count() >= acknowledged);
+    drop(reopened);
+
+    let mut second = Ingest::start(folder.path());
+    second.wait_for(DOCUMENTS);
+    let late = most_memory_kib(&second.process);
+    drop(second.feeder.join().unwrap().expect("all was sent"));
+    assert!(second.process.wait().unwrap().success());
+    std::fs::write(folder.path().join("stop"), "").unwrap();
+    let questions: u64 = reader.end()[0].parse().unwrap();
+
+    let snapshot = Reader::open_at(&store_path(folder.path()), OpenOptions::default()).unwrap().snapshot();
+    assert_eq!(snapshot.row_count(), DOCUMENTS);
+    for number in 0..DOCUMENTS {
+        assert!(snapshot.row(&key_of(number)).unwrap().is_some(), "document {number} is lost");
+    }
+    println!(
+        "{early} KiB after {MEASURED_AT} documents, {late} KiB after {DOCUMENTS}; {questions} questions answered, {} segments, {:?}",
+        snapshot.statistics().segments,
+        begun.elapsed()
+    );
+    assert!(late < early + GROWTH_KIB_MAX, "{early} KiB, then {late} KiB");
+    assert!(questions >= QUESTIONS_MIN, "{questions} questions");
+    let storage: std::sync::Arc<dyn Storage> =
+        std::sync::Arc::new(DiskStorage::new(store_path(folder.path()), DiskOptions::default()));
+    let report = verify(&storage, false, &CheckInProcess, Watch::silent(&Cancel::new())).unwrap();
+    assert!(report.problems.is_empty(), "{report:?}");
+}
