@@ -126,6 +126,8 @@ fn not_committed(source: TransactionError, committed: &Committed) -> IngestError
 struct ReadDocument {
     document: Document,
     position: Option<Position>,
+    /// Bytes of the input that were read by then.
+    read_bytes: u64,
 }
 
 type ReadMessage = Result<Option<ReadDocument>, SourceError>;
@@ -255,6 +257,7 @@ fn start_reader(
                 document.map(|document| ReadDocument {
                     document,
                     position: if with_positions { source.position() } else { None },
+                    read_bytes: source.consumed_bytes(),
                 })
             });
             let is_last = !matches!(message, Ok(Some(_)));
@@ -342,8 +345,7 @@ impl Ingest<'_> {
                 Ok(Ok(Some(read))) => {
                     read_rows += 1;
                     self.report.rows_read += 1;
-                    let done = read.position.as_ref().map_or(0, |position| position.consumed_bytes);
-                    watch.progress.advance(if count_bytes { done } else { self.report.rows_read });
+                    watch.progress.advance(if count_bytes { read.read_bytes } else { self.report.rows_read });
                     chunk.push(read);
                 }
             }

@@ -1,13 +1,16 @@
 //! Floor 2: readers of what users have.
 //!
-//! Documents come from JSONL, CSV or plain text through one trait, [`Source`]; [`open_path`] picks the reader and goes
-//! on where an earlier run stopped. Ready vectors come from npy or safetensors bytes as a [`Matrix`].
+//! Documents come from JSONL, CSV, plain text, Arrow or Parquet through one trait, [`Source`]; [`open_path`] picks the
+//! reader and goes on where an earlier run stopped. Ready vectors come from npy or safetensors bytes as a [`Matrix`].
 //!
 //! An input is untrusted: whatever its bytes are, a reader gives a document or a [`SourceError`] that says what is
-//! wrong, in which line and field, and what to do about it; it holds no more than one record at a time.
+//! wrong, in which line and field, and what to do about it; it holds no more than one record, or one batch of rows,
+//! at a time.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `columnar/` | Arrow and Parquet: one document a row |
+//! | `compressed.rs` | gzip and zstd around lines |
 //! | `csv_records.rs` | CSV and TSV: one document a record |
 //! | `csv_scan.rs` | where a CSV record ends, and what makes it ambiguous |
 //! | `document.rs` | one document of an input, and where it stood |
@@ -24,6 +27,8 @@
 //! | `tests.rs` | suites over all readers: round trips, resuming, cut-off and changed bytes |
 //! | `text_lines.rs` | plain text: one document a line |
 
+mod columnar;
+mod compressed;
 mod csv_records;
 mod csv_scan;
 mod document;

@@ -1,0 +1,89 @@
+//! Bounded reads from a columnar file, and what it says when they fail.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::base::FingerprintStream;
+use crate::base::limits::{
+    COLUMNAR_CLAIM_BYTES_MIN, COLUMNAR_DECOMPRESSED_BYTES_MAX, COLUMNAR_EXPANSION_MAX,
+};
+use crate::sources::SourceError;
+
+/// Bytes hashed at once.
+const HASH_BYTES: u64 = 256 * 1024;
+
+/// An open file of known length.
+pub(super) struct FileBytes {
+    pub(super) file: File,
+    pub(super) name: String,
+    /// The format, for messages: `Arrow` or `Parquet`.
+    pub(super) format: &'static str,
+    pub(super) length: u64,
+}
+
+impl FileBytes {
+    /// The error that says that the file is damaged.
+    pub(super) fn damaged(&self, reason: impl Display) -> SourceError {
+        SourceError::Columnar { input: self.name.clone(), format: self.format, reason: reason.to_string() }
+    }
+
+    /// The `count` bytes from `offset` on. Allocates nothing unless the file has them.
+    pub(super) fn read(&self, offset: u64, count: u64) -> Result<Vec<u8>, SourceError> {
+        if offset.checked_add(count).is_none_or(|end| end > self.length) {
+            return Err(self.damaged(format!(
+                "{count} bytes at offset {offset} are not there, it has {} bytes",
+                self.length
+            )));
+        }
+        let count = usize::try_from(count).map_err(|error| self.damaged(error))?;
+        let mut bytes = vec![0; count];
+        self.file.read_exact_at(&mut bytes, offset).map_err(|reason| SourceError::Io {
+            input: self.name.clone(),
+            action: "read",
+            reason,
+        })?;
+        Ok(bytes)
+    }
+
+    /// Adds `count` bytes from `offset` on to `hash`.
+    pub(super) fn hash_into(
+        &self,
+        hash: &mut FingerprintStream,
+        offset: u64,
+        count: u64,
+    ) -> Result<(), SourceError> {
+        let mut done = 0;
+        while done < count {
+            let part = HASH_BYTES.min(count - done);
+            hash.update(&self.read(offset.saturating_add(done), part)?);
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Checks that `stored` bytes may become `claimed` ones: a decoder allocates what is claimed before it finds out.
+    pub(super) fn check_claim(&self, what: &'static str, stored: u64, claimed: u64) -> Result<(), SourceError> {
+        if claimed > COLUMNAR_CLAIM_BYTES_MIN.max(stored.saturating_mul(COLUMNAR_EXPANSION_MAX)) {
+            return Err(self.damaged(format!("{what} of {stored} bytes claims to hold {claimed} bytes")));
+        }
+        if claimed > COLUMNAR_DECOMPRESSED_BYTES_MAX {
+            return Err(SourceError::ColumnarTooLarge { input: self.name.clone(), what, bytes: claimed });
+        }
+        Ok(())
+    }
+}
+
+/// How far a file was read, and the hash of what was read of it.
+#[derive(Clone, Default)]
+pub(super) struct Consumed {
+    pub(super) bytes: u64,
+    pub(super) hash: FingerprintStream,
+}
+
+impl Consumed {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+    }
+}
