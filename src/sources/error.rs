@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::Place;
 use crate::base::limits::{
-    COLUMNAR_DECOMPRESSED_BYTES_MAX, EMBEDDING_WIDTH_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX, LINE_VALUES_MAX, TEXT_BYTES_MAX,
+    COLUMNAR_DECOMPRESSED_BYTES_MAX, EMBEDDING_WIDTH_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX, LINE_VALUES_MAX,
+    TEXT_BYTES_MAX,
 };
 
 /// An input that cannot be read. The document it stands at, and everything after it, was not returned.
@@ -38,7 +39,9 @@ pub enum SourceError {
         what: &'static str,
     },
     /// A format whose reader was left out of this build.
-    #[error("cannot read {input}: this build has no reader for {what}; build ascribe with the feature {feature:?}")]
+    #[error(
+        "cannot read {input}: this build has no reader for {what}; build ascribe with the feature {feature:?}"
+    )]
     FeatureMissing {
         /// Name of the input.
         input: String,
@@ -80,7 +83,9 @@ pub enum SourceError {
         reason: String,
     },
     /// A columnar file that cannot be decoded.
-    #[error("{input} is not a readable {format} file: {reason}; write it again, or check whether it was cut off")]
+    #[error(
+        "{input} is not a readable {format} file: {reason}; write it again, or check whether it was cut off"
+    )]
     Columnar {
         /// Name of the input.
         input: String,
@@ -90,7 +95,9 @@ pub enum SourceError {
         reason: String,
     },
     /// A part of a columnar file that takes too much memory.
-    #[error("{input}: {what} takes {bytes} bytes in memory, at most {COLUMNAR_DECOMPRESSED_BYTES_MAX} are allowed; write the file with fewer rows in each")]
+    #[error(
+        "{input}: {what} takes {bytes} bytes in memory, at most {COLUMNAR_DECOMPRESSED_BYTES_MAX} are allowed; write the file with fewer rows in each"
+    )]
     ColumnarTooLarge {
         /// Name of the input.
         input: String,
@@ -100,7 +107,9 @@ pub enum SourceError {
         bytes: u64,
     },
     /// A column of a type that no metadata value can be of.
-    #[error("{input}: field {field:?} is of type {found}, which has no place in a row's metadata; convert it to text or numbers, or leave the column out")]
+    #[error(
+        "{input}: field {field:?} is of type {found}, which has no place in a row's metadata; convert it to text or numbers, or leave the column out"
+    )]
     ColumnType {
         /// Name of the input.
         input: String,
@@ -130,7 +139,9 @@ pub enum SourceError {
         remedy: &'static str,
     },
     /// A row of a columnar file that is too large.
-    #[error("{place}: the row has more than {LINE_VALUES_MAX} values or {LINE_BYTES_MAX} bytes; split it, or leave columns out")]
+    #[error(
+        "{place}: the row has more than {LINE_VALUES_MAX} values or {LINE_BYTES_MAX} bytes; split it, or leave columns out"
+    )]
     RowTooLarge {
         /// Where.
         place: Place,

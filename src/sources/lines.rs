@@ -71,7 +71,12 @@ impl<R: BufRead> LineReader<R> {
 
     /// Lines that come out of a compressed file of `total_bytes`, of which `read_bytes` are read so far. Positions are
     /// those of the lines decompressed.
-    pub(super) fn of_compressed(input: R, name: String, total_bytes: u64, read_bytes: Arc<AtomicU64>) -> Self {
+    pub(super) fn of_compressed(
+        input: R,
+        name: String,
+        total_bytes: u64,
+        read_bytes: Arc<AtomicU64>,
+    ) -> Self {
         Self { compressed_bytes: Some(read_bytes), ..Self::of_file(input, name, total_bytes) }
     }
 

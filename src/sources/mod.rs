@@ -16,6 +16,7 @@
 //! | `document.rs` | one document of an input, and where it stood |
 //! | `error.rs` | everything that can be wrong with an input |
 //! | `fields.rs` | which fields are key, text and vector, and their checks |
+//! | `folder.rs` | the inputs in a folder, and saved datasets |
 //! | `json.rs` | strict JSON values: no name twice, bounded |
 //! | `json_lines.rs` | JSONL: one object a line |
 //! | `lines.rs` | bounded lines that count, hash and skip |
@@ -34,6 +35,7 @@ mod csv_scan;
 mod document;
 mod error;
 mod fields;
+mod folder;
 mod json;
 mod json_lines;
 mod lines;
@@ -50,6 +52,7 @@ pub use csv_records::CsvRecords;
 pub use document::{Document, Place, Position};
 pub use error::SourceError;
 pub use fields::FieldNames;
+pub use folder::{FolderListing, list_folder};
 pub use json_lines::JsonLines;
 pub use matrix::Matrix;
 pub use open::{InputFormat, Opened, Resumed, from_reader, open_path};

@@ -56,7 +56,8 @@ impl InputFormat {
                 None => Err(SourceError::UnknownFormat { input: path.display().to_string() }),
             };
         }
-        Self::of_extension(path).ok_or_else(|| SourceError::UnknownFormat { input: path.display().to_string() })
+        Self::of_extension(path)
+            .ok_or_else(|| SourceError::UnknownFormat { input: path.display().to_string() })
     }
 
     fn of_extension(path: &Path) -> Option<Self> {

@@ -5,6 +5,7 @@
 
 mod formats;
 mod help;
+mod inputs;
 mod interruption;
 mod refusals;
 mod scene;

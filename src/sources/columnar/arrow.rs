@@ -61,7 +61,8 @@ impl StreamBatches {
         let first = read_message(&file, 0)?.ok_or_else(|| file.damaged("it has no schema"))?;
         let decoder = {
             let message = message_of(&file, first.metadata())?;
-            let schema = message.header_as_schema().ok_or_else(|| file.damaged("it does not begin with a schema"))?;
+            let schema =
+                message.header_as_schema().ok_or_else(|| file.damaged("it does not begin with a schema"))?;
             MessageDecoder::new(&file, schema)?
         };
         let mut consumed = Consumed::default();

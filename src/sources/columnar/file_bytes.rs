@@ -63,7 +63,12 @@ impl FileBytes {
     }
 
     /// Checks that `stored` bytes may become `claimed` ones: a decoder allocates what is claimed before it finds out.
-    pub(super) fn check_claim(&self, what: &'static str, stored: u64, claimed: u64) -> Result<(), SourceError> {
+    pub(super) fn check_claim(
+        &self,
+        what: &'static str,
+        stored: u64,
+        claimed: u64,
+    ) -> Result<(), SourceError> {
         if claimed > COLUMNAR_CLAIM_BYTES_MIN.max(stored.saturating_mul(COLUMNAR_EXPANSION_MAX)) {
             return Err(self.damaged(format!("{what} of {stored} bytes claims to hold {claimed} bytes")));
         }

@@ -112,7 +112,8 @@ impl MessageDecoder {
         let version = message.version();
         let decoded = match message.header_type() {
             MessageHeader::RecordBatch => {
-                let batch = message.header_as_record_batch().ok_or_else(|| file.damaged("a batch is missing"))?;
+                let batch =
+                    message.header_as_record_batch().ok_or_else(|| file.damaged("a batch is missing"))?;
                 let rows = check_batch(file, &batch, &body)?;
                 if rows <= *skip {
                     *skip -= rows;
@@ -126,8 +127,9 @@ impl MessageDecoder {
                 )
             }
             MessageHeader::DictionaryBatch => {
-                let dictionary =
-                    message.header_as_dictionary_batch().ok_or_else(|| file.damaged("a dictionary is missing"))?;
+                let dictionary = message
+                    .header_as_dictionary_batch()
+                    .ok_or_else(|| file.damaged("a dictionary is missing"))?;
                 let batch = dictionary.data().ok_or_else(|| file.damaged("a dictionary has no values"))?;
                 check_batch(file, &batch, &body)?;
                 let body = Buffer::from_vec(body);

@@ -11,6 +11,7 @@
 //! | `messages.rs` | Arrow IPC messages, checked and decoded |
 //! | `parquet.rs` | Parquet files, row group by row group |
 //! | `rows.rs` | the rows of record batches as documents |
+//! | `tests.rs` | suites over files: what is read, resuming, cut-off and changed bytes |
 //! | `thrift.rs` | the structure of Parquet's metadata, checked before it is decoded |
 //! | `times.rs` | dates, times and timestamps as text |
 //! | `values.rs` | one cell as a metadata value or a vector |
@@ -22,6 +23,8 @@ mod messages;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod rows;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "parquet")]
 mod thrift;
 mod times;

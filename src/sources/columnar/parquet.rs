@@ -109,9 +109,11 @@ impl ParquetBatches {
                     Err(Flaw::CutOff) if read < left.min(PARQUET_PAGE_HEADER_BYTES_MAX) => {
                         read = (2 * read).min(left).min(PARQUET_PAGE_HEADER_BYTES_MAX);
                     }
-                    result => break result.map_err(|flaw| {
-                        self.file.damaged(format!("the page at offset {at}: {}", flaw_text(&flaw)))
-                    })?,
+                    result => {
+                        break result.map_err(|flaw| {
+                            self.file.damaged(format!("the page at offset {at}: {}", flaw_text(&flaw)))
+                        })?;
+                    }
                 }
             };
             self.file.check_claim("a page", sizes.stored_bytes, sizes.held_bytes)?;
@@ -196,8 +198,8 @@ impl Batches for ParquetBatches {
                 self.reader = Some(self.open_group(index, std::mem::take(skip))?);
                 continue;
             };
-            let batch: Option<Result<RecordBatch, ArrowError>> =
-                fenced(|| reader.next()).ok_or_else(|| self.file.damaged("its values contradict each other"))?;
+            let batch: Option<Result<RecordBatch, ArrowError>> = fenced(|| reader.next())
+                .ok_or_else(|| self.file.damaged("its values contradict each other"))?;
             match batch {
                 Some(batch) => return batch.map(Some).map_err(|error| self.file.damaged(error)),
                 None => self.reader = None,

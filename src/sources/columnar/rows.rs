@@ -115,11 +115,8 @@ impl ColumnarRows {
     }
 
     fn document(&self, batch: &RecordBatch, row: usize) -> Result<Document, SourceError> {
-        let place = Place {
-            input: self.batches.name().to_owned(),
-            unit: "row",
-            number: self.returned_records + 1,
-        };
+        let place =
+            Place { input: self.batches.name().to_owned(), unit: "row", number: self.returned_records + 1 };
         let mut members = Map::new();
         let mut budget = Budget::of_row();
         let mut ready = None;
@@ -130,12 +127,14 @@ impl ColumnarRows {
                     let is_null = column.is_null(row);
                     vector_error(problem, name, &place, || {
                         let value = cell(column, row, &mut Budget::of_row());
-                        value.map_or(if is_null { "null" } else { "another value" }, |value| described(&value))
+                        value
+                            .map_or(if is_null { "null" } else { "another value" }, |value| described(&value))
                     })
                 })?;
                 ready = Some(found);
             } else {
-                let value = cell(column, row, &mut budget).map_err(|problem| cell_error(problem, name, &place))?;
+                let value =
+                    cell(column, row, &mut budget).map_err(|problem| cell_error(problem, name, &place))?;
                 members.insert(name.clone(), value);
             }
         }

@@ -94,8 +94,11 @@ impl<F: FnMut(&[i16], Event) -> Result<(), Flaw>> Walk<'_, F> {
                 return (self.visit)(&self.path, Event::StructEnd);
             }
             field = match header >> 4 {
-                0 => i16::try_from(self.signed()?).map_err(|_| Flaw::Wrong("a field has an impossible number"))?,
-                step => field.checked_add(step.into()).ok_or(Flaw::Wrong("a field has an impossible number"))?,
+                0 => i16::try_from(self.signed()?)
+                    .map_err(|_| Flaw::Wrong("a field has an impossible number"))?,
+                step => {
+                    field.checked_add(step.into()).ok_or(Flaw::Wrong("a field has an impossible number"))?
+                }
             };
             self.path.push(field);
             self.value(header & 0x0f, depth, false)?;
@@ -281,7 +284,10 @@ mod tests {
         assert_eq!(page_sizes(&header[..13]), Err(Flaw::CutOff));
         assert_eq!(page_sizes(&[0x15, 0, 0x15, 1, 0x15, 40, 0]), Err(Flaw::Wrong("it has no size")));
         let dictionary = [0x15, 4, 0x15, 20, 0x15, 20, 0x4c, 0x15, 22, 0, 0];
-        assert_eq!(page_sizes(&dictionary), Err(Flaw::Wrong("its dictionary claims more values than it has bytes")));
+        assert_eq!(
+            page_sizes(&dictionary),
+            Err(Flaw::Wrong("its dictionary claims more values than it has bytes"))
+        );
         let delta = [0x15, 0, 0x15, 20, 0x15, 20, 0x2c, 0x15, 2, 0x15, 14, 0, 0];
         assert!(matches!(page_sizes(&delta), Err(Flaw::Wrong(reason)) if reason.contains("delta encoding")));
     }

@@ -69,7 +69,9 @@ mod tests {
             let field = FieldValue::from_json(FieldType::Timestamp, &Value::from(found));
             assert_eq!(field, Ok(Some(FieldValue::Timestamp(microseconds))), "{text}");
         }
-        for (count, unit) in [(i64::MAX, TimeUnit::Second), (i64::MIN, TimeUnit::Second), (300_000_000_000, TimeUnit::Second)] {
+        for (count, unit) in
+            [(i64::MAX, TimeUnit::Second), (i64::MIN, TimeUnit::Second), (300_000_000_000, TimeUnit::Second)]
+        {
             assert_eq!(timestamp_text(count, unit), None);
         }
     }

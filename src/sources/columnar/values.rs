@@ -2,9 +2,9 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
-    Decimal256Type, DecimalType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
+    ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
+    DecimalType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
@@ -94,7 +94,11 @@ pub(super) fn unfit_type(field: &Field) -> Option<String> {
                     .any(|other| other.name() == field.name())
                     .then(|| format!("a struct with {:?} twice", field.name()))
             };
-            fields.iter().enumerate().find_map(twice).or_else(|| fields.iter().find_map(|field| unfit_type(field)))
+            fields
+                .iter()
+                .enumerate()
+                .find_map(twice)
+                .or_else(|| fields.iter().find_map(|field| unfit_type(field)))
         }
         DataType::Dictionary(_, values) => unfit_type(&Field::new("", values.as_ref().clone(), true)),
         other => Some(other.to_string()),
@@ -124,7 +128,10 @@ pub(super) fn cell(array: &dyn Array, row: usize, budget: &mut Budget) -> Result
         | DataType::LargeListView(_)
         | DataType::FixedSizeList(..) => {
             let items = list_items(array, row).ok_or(CellProblem::Type)?;
-            (0..items.len()).map(|item| cell(&items, item, budget)).collect::<Result<Vec<_>, _>>().map(Value::Array)
+            (0..items.len())
+                .map(|item| cell(&items, item, budget))
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array)
         }
         DataType::Map(..) => {
             // Keys may be of any type and stand twice: the entries stay what they are.
