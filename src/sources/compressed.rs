@@ -76,7 +76,8 @@ impl Read for CountedFile {
     }
 }
 
-#[cfg(all(test, feature = "compression"))]
+#[cfg(test)]
+#[cfg(feature = "compression")]
 mod tests {
     use std::fs;
     use std::io::Write;

@@ -194,7 +194,7 @@ pub fn open_path(
     }
     let format = format.map_or_else(|| InputFormat::of_path(path), Ok)?;
     let compression = Compression::of_path(path).map(|(compression, _)| compression);
-    let length = metadata.is_file().then(|| metadata.len());
+    let length = metadata.is_file().then_some(metadata.len());
     let start = || {
         let file = File::open(path).map_err(|reason| cannot_open(&name, reason))?;
         start_of_file(file, name.clone(), length, format, compression, fields)
