@@ -39,7 +39,7 @@ impl Compression {
         input: CountedFile,
         name: &str,
     ) -> Result<Box<dyn BufRead + Send>, SourceError> {
-        use super::open::READ_BYTES;
+        use super::lines::READ_BYTES;
         let cannot = |reason: std::io::Error| SourceError::Compressed {
             input: name.to_owned(),
             reason: reason.to_string(),

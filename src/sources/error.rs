@@ -50,12 +50,6 @@ pub enum SourceError {
         /// The cargo feature that reads it.
         feature: &'static str,
     },
-    /// A folder where a file is needed.
-    #[error("{input} is a folder; name the files in it")]
-    Folder {
-        /// Name of the input.
-        input: String,
-    },
     /// A folder of datasets, of which one must be chosen.
     #[error("{input} holds several datasets ({splits}); name one of them, such as {example}")]
     Splits {

@@ -8,6 +8,9 @@ use super::{Document, Place, Position, SourceError};
 use crate::base::FingerprintStream;
 use crate::base::limits::LINE_BYTES_MAX;
 
+/// Bytes read at once: hashing and parsing outrun small reads.
+pub(super) const READ_BYTES: usize = 256 * 1024;
+
 /// UTF-8 byte order mark. Some editors put it at the very start of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

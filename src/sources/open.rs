@@ -8,11 +8,8 @@ use std::sync::atomic::AtomicU64;
 
 use super::columnar::{ColumnarRows, open_arrow};
 use super::compressed::{Compression, CountedFile};
-use super::lines::LineReader;
+use super::lines::{LineReader, READ_BYTES};
 use super::{CsvRecords, FieldNames, JsonLines, Position, Source, SourceError, TextLines};
-
-/// Bytes read at once: hashing and parsing outrun small reads.
-pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// How the documents of an input are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,7 +187,7 @@ pub fn open_path(
     let name = path.display().to_string();
     let metadata = path.metadata().map_err(|reason| cannot_open(&name, reason))?;
     if metadata.is_dir() {
-        return Err(SourceError::Folder { input: name });
+        return Err(SourceError::NotSupported { input: name, what: "it is a folder; name the files in it" });
     }
     let format = format.map_or_else(|| InputFormat::of_path(path), Ok)?;
     let compression = Compression::of_path(path).map(|(compression, _)| compression);

@@ -95,10 +95,10 @@ fn an_ingest_that_a_bad_row_ended_goes_on_behind_the_last_commit() {
         ["ingest", "rows", "rows.arrow", "--key", "key", "--vector", "vector", "--commit-rows", "1"];
     let run = scene.run(&arguments);
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.err.contains("4 rows up to rows.arrow, row 4 are committed and stay"), "{run:?}");
+    assert!(run.err.contains("3 rows up to rows.arrow, row 3 are committed and stay"), "{run:?}");
     scene.write("rows.arrow", &whole);
     let run = scene.run(&arguments).ok();
-    assert!(run.err.contains("going on behind the 4 rows"), "{run:?}");
+    assert!(run.err.contains("going on behind the 3 rows"), "{run:?}");
     assert_eq!(scene.rows("rows"), 5);
 }
 

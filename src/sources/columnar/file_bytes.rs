@@ -92,3 +92,46 @@ impl Consumed {
         self.hash.update(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> FileBytes {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        FileBytes { file, name: "a.arrow".to_owned(), format: "Arrow", length: bytes.len() as u64 }
+    }
+
+    #[test]
+    fn only_bytes_that_are_there_are_read_and_hashed() {
+        let file = file(b"abcdef");
+        assert_eq!(file.read(2, 4).unwrap(), b"cdef");
+        for (offset, count) in [(3, 4), (7, 0), (0, u64::MAX), (u64::MAX, 1)] {
+            let error = file.read(offset, count).unwrap_err().to_string();
+            assert!(error.contains("are not there, it has 6 bytes"), "{error}");
+        }
+        let mut hash = FingerprintStream::new();
+        file.hash_into(&mut hash, 1, 3).unwrap();
+        assert_eq!(hash.value(), crate::base::Fingerprint::of(b"bcd"));
+        assert!(file.hash_into(&mut hash, 1, 6).is_err());
+    }
+
+    #[test]
+    fn claims_are_bounded_by_what_is_stored_and_in_all() {
+        let file = file(b"");
+        let check =
+            |stored, claimed| file.check_claim("a page", stored, claimed).map_err(|error| error.to_string());
+        assert_eq!(check(1, COLUMNAR_CLAIM_BYTES_MIN), Ok(()));
+        assert!(
+            check(1, COLUMNAR_CLAIM_BYTES_MIN + 1).unwrap_err().contains("a page of 1 bytes claims to hold")
+        );
+        assert_eq!(check(1024, 1024 * COLUMNAR_EXPANSION_MAX), Ok(()));
+        assert!(check(1024, 1024 * COLUMNAR_EXPANSION_MAX + 1).is_err());
+        let most = COLUMNAR_DECOMPRESSED_BYTES_MAX;
+        assert_eq!(check(most, most), Ok(()));
+        assert!(check(most, most + 1).unwrap_err().contains("at most 1073741824 are allowed"));
+    }
+}

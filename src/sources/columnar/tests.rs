@@ -246,6 +246,25 @@ fn changed_bytes_of_compressed_arrow_files_never_panic() {
     change_every_byte("zstd.feather");
 }
 
+#[test]
+#[cfg(feature = "compression")]
+fn claims_of_compressed_buffers_are_checked_before_they_are_believed() {
+    for name in ["lz4.feather", "zstd.feather"] {
+        let case = Case::of_fixture(name);
+        let mut refused = 0;
+        // Buffers begin at multiples of eight bytes, with the length that they have once decompressed.
+        for offset in (0..case.bytes.len() - 8).step_by(8) {
+            let mut bytes = case.bytes.clone();
+            bytes[offset..offset + 8].copy_from_slice(&(1_u64 << 42).to_le_bytes());
+            case.write(&bytes);
+            let error = case.read(&roles()).err().map(|error| error.to_string());
+            refused +=
+                usize::from(error.is_some_and(|text| text.contains("claims to hold 4398046511104 bytes")));
+        }
+        assert!(refused > 20, "{name}: {refused} buffers");
+    }
+}
+
 #[cfg(feature = "parquet")]
 mod of_parquet {
     use super::*;

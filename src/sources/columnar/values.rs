@@ -1,5 +1,7 @@
 //! One cell of an Arrow array as a metadata value or a vector.
 
+use std::collections::HashSet;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
@@ -88,17 +90,11 @@ pub(super) fn unfit_type(field: &Field) -> Option<String> {
         | DataType::FixedSizeList(item, _)
         | DataType::Map(item, _) => unfit_type(item),
         DataType::Struct(fields) => {
-            let twice = |(index, field): (usize, &std::sync::Arc<Field>)| {
-                fields[..index]
-                    .iter()
-                    .any(|other| other.name() == field.name())
-                    .then(|| format!("a struct with {:?} twice", field.name()))
-            };
-            fields
-                .iter()
-                .enumerate()
-                .find_map(twice)
-                .or_else(|| fields.iter().find_map(|field| unfit_type(field)))
+            let mut seen = HashSet::new();
+            match fields.iter().find(|field| !seen.insert(field.name())) {
+                Some(twice) => Some(format!("a struct with {:?} twice", twice.name())),
+                None => fields.iter().find_map(|field| unfit_type(field)),
+            }
         }
         DataType::Dictionary(_, values) => unfit_type(&Field::new("", values.as_ref().clone(), true)),
         other => Some(other.to_string()),
