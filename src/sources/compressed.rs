@@ -1,7 +1,7 @@
 //! Compressed lines: gzip and zstd, by their extension.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,10 @@ impl Compression {
         input: CountedFile,
         name: &str,
     ) -> Result<Box<dyn BufRead + Send>, SourceError> {
+        use std::io::BufReader;
+
         use super::lines::READ_BYTES;
+
         let cannot = |reason: std::io::Error| SourceError::Compressed {
             input: name.to_owned(),
             reason: reason.to_string(),

@@ -218,7 +218,7 @@ fn paths_that_cannot_be_read_are_refused_with_a_remedy() {
     assert!(refused("none.csv", None).unwrap().contains("cannot open"));
     for name in ["a", "a.xlsx", "a.gz", "a.xlsx.zst"] {
         fs::write(folder.path().join(name), "x").unwrap();
-        assert!(refused(name, None).unwrap().contains("name it .jsonl, .csv, .tsv or .txt"));
+        assert!(refused(name, None).unwrap().contains("name it .jsonl, .csv, .tsv, .txt, .parquet or"));
         if !name.contains('z') {
             assert_eq!(refused(name, Some(InputFormat::TextLines)), None);
         }

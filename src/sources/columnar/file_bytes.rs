@@ -10,9 +10,6 @@ use crate::base::limits::{
 };
 use crate::sources::SourceError;
 
-/// Bytes hashed at once.
-const HASH_BYTES: u64 = 256 * 1024;
-
 /// An open file of known length.
 pub(super) struct FileBytes {
     pub(super) file: File,
@@ -44,22 +41,6 @@ impl FileBytes {
             reason,
         })?;
         Ok(bytes)
-    }
-
-    /// Adds `count` bytes from `offset` on to `hash`.
-    pub(super) fn hash_into(
-        &self,
-        hash: &mut FingerprintStream,
-        offset: u64,
-        count: u64,
-    ) -> Result<(), SourceError> {
-        let mut done = 0;
-        while done < count {
-            let part = HASH_BYTES.min(count - done);
-            hash.update(&self.read(offset.saturating_add(done), part)?);
-            done += part;
-        }
-        Ok(())
     }
 
     /// Checks that `stored` bytes may become `claimed` ones: a decoder allocates what is claimed before it finds out.
@@ -106,17 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn only_bytes_that_are_there_are_read_and_hashed() {
+    fn only_bytes_that_are_there_are_read() {
         let file = file(b"abcdef");
         assert_eq!(file.read(2, 4).unwrap(), b"cdef");
         for (offset, count) in [(3, 4), (7, 0), (0, u64::MAX), (u64::MAX, 1)] {
             let error = file.read(offset, count).unwrap_err().to_string();
             assert!(error.contains("are not there, it has 6 bytes"), "{error}");
         }
-        let mut hash = FingerprintStream::new();
-        file.hash_into(&mut hash, 1, 3).unwrap();
-        assert_eq!(hash.value(), crate::base::Fingerprint::of(b"bcd"));
-        assert!(file.hash_into(&mut hash, 1, 6).is_err());
     }
 
     #[test]

@@ -28,6 +28,9 @@ const END_BYTES: u64 = 8;
 /// Bytes of a page header that are read at first; most are shorter.
 const PAGE_HEADER_BYTES: u64 = 512;
 
+/// Bytes hashed at once.
+const HASH_BYTES: u64 = 256 * 1024;
+
 /// Opens a Parquet file of `length` bytes.
 ///
 /// # Complexity
@@ -89,13 +92,23 @@ impl ParquetBatches {
             let end = start.checked_add(length).filter(|end| *end <= self.metadata_at);
             let end = end.ok_or_else(|| self.file.damaged("a column lies outside the file"))?;
             self.check_pages(start, end)?;
-            self.file.hash_into(&mut self.consumed.hash, start, length)?;
-            self.consumed.bytes = self.consumed.bytes.saturating_add(length);
+            self.consume(start, end)?;
         }
         self.next_group += 1;
         let rows = u64::try_from(group.num_rows())
             .map_err(|_| self.file.damaged("a row group has a negative number of rows"))?;
         Ok(Some((index, rows)))
+    }
+
+    /// Counts and hashes the bytes between `start` and `end`.
+    fn consume(&mut self, start: u64, end: u64) -> Result<(), SourceError> {
+        let mut at = start;
+        while at < end {
+            let count = HASH_BYTES.min(end - at);
+            self.consumed.add(&self.file.read(at, count)?);
+            at += count;
+        }
+        Ok(())
     }
 
     /// Checks that no page between `start` and `end` claims to become more than it can.

@@ -212,11 +212,11 @@ fn cut_off_files_are_refused() {
 }
 
 /// Opens every version of a file in which one byte was changed, and reads it to its end.
-fn change_every_byte(name: &'static str) {
+fn change_every_byte(name: &'static str, changes: &[u8]) {
     let case = Case::of_fixture(name);
     let mut refused = 0;
     for offset in 0..case.bytes.len() {
-        for change in [0x01, 0xff] {
+        for change in changes {
             let mut bytes = case.bytes.clone();
             bytes[offset] ^= change;
             case.write(&bytes);
@@ -231,19 +231,19 @@ fn change_every_byte(name: &'static str) {
 
 #[test]
 fn changed_bytes_of_arrow_files_never_panic() {
-    change_every_byte("plain.feather");
+    change_every_byte("plain.feather", &[0x01, 0xff]);
 }
 
 #[test]
 fn changed_bytes_of_arrow_streams_never_panic() {
-    change_every_byte("stream.arrow");
+    change_every_byte("stream.arrow", &[0x01, 0xff]);
 }
 
 #[test]
 #[cfg(feature = "compression")]
 fn changed_bytes_of_compressed_arrow_files_never_panic() {
-    change_every_byte("lz4.feather");
-    change_every_byte("zstd.feather");
+    change_every_byte("lz4.feather", &[0x01, 0xff]);
+    change_every_byte("zstd.feather", &[0x01, 0xff]);
 }
 
 #[test]
@@ -271,21 +271,22 @@ mod of_parquet {
 
     #[test]
     fn changed_bytes_of_plain_pages_never_panic() {
-        change_every_byte("none.parquet");
-        change_every_byte("pages_v2.parquet");
+        change_every_byte("none.parquet", &[0x01, 0xff]);
+        change_every_byte("pages_v2.parquet", &[0x01, 0xff]);
     }
 
     #[test]
     fn changed_bytes_of_snappy_and_lz4_never_panic() {
-        change_every_byte("snappy.parquet");
-        change_every_byte("lz4.parquet");
+        change_every_byte("snappy.parquet", &[0x01, 0xff]);
+        change_every_byte("lz4.parquet", &[0x01, 0xff]);
     }
 
+    // The decoders of these take longest.
     #[test]
     fn changed_bytes_of_gzip_zstd_and_brotli_never_panic() {
-        change_every_byte("gzip.parquet");
-        change_every_byte("zstd.parquet");
-        change_every_byte("brotli.parquet");
+        change_every_byte("gzip.parquet", &[0xff]);
+        change_every_byte("zstd.parquet", &[0xff]);
+        change_every_byte("brotli.parquet", &[0xff]);
     }
 
     #[test]
