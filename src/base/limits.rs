@@ -31,6 +31,41 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// and digits could otherwise ask for gigabytes. Sixteen times the widest embedding.
 pub const LINE_VALUES_MAX: usize = 1024 * 1024;
 
+/// Rows of a Parquet file that are decoded at once: a decoder's start-up costs are spread over them, and they are few
+/// beside a commit.
+pub const COLUMNAR_BATCH_ROWS: usize = 1024;
+
+/// Bytes of a Parquet file, decoded, that are wanted in memory at once: of wide rows fewer are decoded together.
+pub const COLUMNAR_BATCH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of one record batch or page, decompressed. Their writers choose the size; a gibibyte is a thousand times what
+/// they choose by default, and still fits the memory of a small machine.
+pub const COLUMNAR_DECOMPRESSED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes that compressed bytes may claim to become, however few they are: pages of 1 MiB with nothing but zeros shrink
+/// to a dozen bytes.
+pub const COLUMNAR_CLAIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// Times its own size that a longer compressed buffer may claim to become: a zstd block of 4 bytes stands for 128 KiB.
+pub const COLUMNAR_EXPANSION_MAX: u64 = 32 * 1024;
+
+/// Bytes of the metadata of a Parquet or Arrow file, and of one message of it. It is parsed whole, and grows by a small
+/// factor.
+pub const COLUMNAR_METADATA_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bytes of the header of a Parquet page: a few numbers and the least and greatest value of the page.
+pub const PARQUET_PAGE_HEADER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Elements of one list in the metadata of a Parquet file: columns of a row group, or parts of the schema. Room for all
+/// of them is reserved at once.
+pub const PARQUET_LIST_ELEMENTS_MAX: u64 = 1024 * 1024;
+
+/// Nesting of the types of a Parquet file, and of its metadata: both are read by functions that call themselves.
+pub const PARQUET_DEPTH_MAX: usize = 64;
+
+/// Bytes of a JSON file of a dataset folder. It names data files and fields.
+pub const DATASET_DESCRIPTION_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Bytes of the header of an npy file. It names one type and one shape; NumPy itself refuses above 10,000.
 pub const NPY_HEADER_BYTES_MAX: usize = 10_000;
 

@@ -33,7 +33,7 @@ pub(super) struct ImportArguments {
     /// Vectors: .npy or .safetensors of shape [rows, DIM]
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
-    /// More fields of the rows: JSONL or CSV, in the order of the keys
+    /// More fields of the rows: JSONL, CSV, Parquet or Arrow, in the order of the keys
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
     /// Column that takes the vectors [default: the only one that can]

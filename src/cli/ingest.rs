@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::duration::parse_duration;
 use super::failure::Failure;
+use super::inputs::expanded;
 use super::schema::parse_device;
 use super::session::{Session, note, note_table};
 use super::store::{OutputArguments, StoreArguments};
@@ -24,7 +25,7 @@ use crate::sources::{FieldNames, InputFormat, Resumed, from_reader, open_path};
 /// What stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// Add rows from JSONL, CSV or plain text
+/// Add rows from JSONL, CSV, plain text, Parquet or Arrow
 ///
 /// Rows become visible batch by batch. A bad row ends the work with its file, line and field; the batches before it
 /// stay. Running the same command again goes on behind them, and takes in what was appended to a file since.
@@ -44,7 +45,8 @@ Example:
 pub(super) struct IngestArguments {
     #[command(flatten)]
     store: StoreArguments,
-    /// Files to read (.jsonl, .csv, .tsv, .txt), or "-" for JSONL on standard input
+    /// Files to read (.jsonl, .csv, .tsv, .txt, also with .gz or .zst behind; .parquet, .arrow, .feather), folders of
+    /// them, datasets saved with save_to_disk, patterns such as 'data/*.jsonl', or "-" for JSONL on standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Field that holds the key [default: a hash of the row's content]
@@ -94,7 +96,8 @@ pub(super) fn duplicates() -> impl TypedValueParser<Value = OnDuplicate> {
 impl IngestArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let from_stdin = self.files.iter().any(|file| file.as_os_str() == STANDARD_INPUT);
-        if self.files.len() > 1 && (from_stdin || self.atomic) {
+        let files = if from_stdin { self.files.clone() } else { expanded(&self.files)? };
+        if files.len() > 1 && (from_stdin || self.atomic) {
             let what = if from_stdin { "standard input (-)" } else { "--atomic" };
             return Err(Failure::Usage(format!(
                 "{what} takes one input alone: run \"ascribe ingest\" once for each"
@@ -106,7 +109,7 @@ impl IngestArguments {
         let mut store = self.store.open_on(&self.device)?;
         let start = Instant::now();
         let mut total = IngestReport::default();
-        for file in &self.files {
+        for file in &files {
             let report = if from_stdin {
                 self.ingest_stdin(&mut store, &fields, session)?
             } else {

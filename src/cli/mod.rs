@@ -17,6 +17,7 @@
 //! | `failure.rs` | errors as text and exit codes |
 //! | `import.rs` | `import`: rows whose vectors are ready |
 //! | `ingest.rs` | `ingest`: documents in, resumable |
+//! | `inputs.rs` | the files that an ingest reads: folders and patterns expanded |
 //! | `interrupt.rs` | Ctrl-C |
 //! | `manual.rs` | `man`: the manual page |
 //! | `progress.rs` | progress bars |
@@ -41,6 +42,7 @@ mod duration;
 mod failure;
 mod import;
 mod ingest;
+mod inputs;
 mod interrupt;
 mod manual;
 mod progress;

@@ -41,7 +41,8 @@ pub struct Document {
 /// How far an input was read: enough to go on later if the consumed part is still the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// Bytes consumed, up to the end of the last document returned (decompressed bytes do not count; offsets are of the file itself).
+    /// Bytes consumed. Of lines: up to the end of the last document returned; of a compressed file, bytes of its lines
+    /// once decompressed. Of Arrow and Parquet: bytes of the metadata and of the batches or row groups read so far.
     pub consumed_bytes: u64,
     /// SHA-256 of exactly those bytes.
     pub prefix: Fingerprint,

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::Place;
 use crate::base::limits::{
-    EMBEDDING_WIDTH_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX, LINE_VALUES_MAX, TEXT_BYTES_MAX,
+    COLUMNAR_DECOMPRESSED_BYTES_MAX, EMBEDDING_WIDTH_MAX, KEY_BYTES_MAX, LINE_BYTES_MAX, LINE_VALUES_MAX,
+    TEXT_BYTES_MAX,
 };
 
 /// An input that cannot be read. The document it stands at, and everything after it, was not returned.
@@ -29,18 +30,120 @@ pub enum SourceError {
         /// Name of the input.
         input: String,
     },
-    /// A format that has no reader.
-    #[error(
-        "cannot read {input}: {what} is not supported yet: convert to JSONL or CSV, one row a line, and give that file"
-    )]
+    /// An input that has no reader.
+    #[error("cannot read {input}: {what}")]
     NotSupported {
         /// Name of the input.
         input: String,
-        /// What it is: `.parquet`, `a folder`.
-        what: String,
+        /// What it is, with its remedy.
+        what: &'static str,
+    },
+    /// A format whose reader was left out of this build.
+    #[error(
+        "cannot read {input}: this build has no reader for {what}; build ascribe with the feature {feature:?}"
+    )]
+    FeatureMissing {
+        /// Name of the input.
+        input: String,
+        /// What it is: `Parquet`.
+        what: &'static str,
+        /// The cargo feature that reads it.
+        feature: &'static str,
+    },
+    /// A folder of datasets, of which one must be chosen.
+    #[error("{input} holds several datasets ({splits}); name one of them, such as {example}")]
+    Splits {
+        /// The folder.
+        input: String,
+        /// The datasets in it, for the message.
+        splits: String,
+        /// The path of the first of them.
+        example: String,
+    },
+    /// A dataset folder that is not as its library writes it.
+    #[error("cannot read the dataset {input}: {reason}")]
+    DatasetFolder {
+        /// The folder.
+        input: String,
+        /// What is wrong, with its remedy.
+        reason: String,
+    },
+    /// Compressed bytes that cannot be decompressed.
+    #[error("cannot decompress {input}: {reason}; compress it again, or check whether it was cut off")]
+    Compressed {
+        /// Name of the input.
+        input: String,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A columnar file that cannot be decoded.
+    #[error(
+        "{input} is not a readable {format} file: {reason}; write it again, or check whether it was cut off"
+    )]
+    Columnar {
+        /// Name of the input.
+        input: String,
+        /// The format: `Arrow` or `Parquet`.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A part of a columnar file that takes too much memory.
+    #[error(
+        "{input}: {what} takes {bytes} bytes in memory, at most {COLUMNAR_DECOMPRESSED_BYTES_MAX} are allowed; write the file with fewer rows in each"
+    )]
+    ColumnarTooLarge {
+        /// Name of the input.
+        input: String,
+        /// Which part: `a record batch`, `a page`.
+        what: &'static str,
+        /// Bytes that it takes.
+        bytes: u64,
+    },
+    /// A column of a type that no metadata value can be of.
+    #[error(
+        "{input}: field {field:?} is of type {found}, which has no place in a row's metadata; convert it to text or numbers, or leave the column out"
+    )]
+    ColumnType {
+        /// Name of the input.
+        input: String,
+        /// The field.
+        field: String,
+        /// The type as the file names it.
+        found: String,
+    },
+    /// A columnar file with the same field twice.
+    #[error("{input}: field {field:?} stands twice in the columns; rename one of them")]
+    ColumnTwice {
+        /// Name of the input.
+        input: String,
+        /// The name.
+        field: String,
+    },
+    /// A cell whose value cannot be kept.
+    #[error("{place}: the value of field {field:?} is {found}; {remedy}")]
+    CellValue {
+        /// Where.
+        place: Place,
+        /// The field.
+        field: String,
+        /// What stands there.
+        found: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// A row of a columnar file that is too large.
+    #[error(
+        "{place}: the row has more than {LINE_VALUES_MAX} values or {LINE_BYTES_MAX} bytes; split it, or leave columns out"
+    )]
+    RowTooLarge {
+        /// Where.
+        place: Place,
     },
     /// The name of a file tells no format.
-    #[error("cannot tell the format of {input} from its name; name it .jsonl, .csv, .tsv or .txt")]
+    #[error(
+        "cannot tell the format of {input} from its name; name it .jsonl, .csv, .tsv, .txt, .parquet or .arrow (text also with .gz or .zst behind)"
+    )]
     UnknownFormat {
         /// Name of the input.
         input: String,

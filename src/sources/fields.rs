@@ -82,7 +82,18 @@ impl FieldNames {
     /// The document whose fields are `members`: roles taken out and checked, the rest as metadata in their order.
     pub(super) fn document(
         &self,
+        members: Map<String, Value>,
+        place: Place,
+    ) -> Result<Document, SourceError> {
+        self.check_present(members.keys().map(String::as_str), &place)?;
+        self.document_of_columns(members, None, place)
+    }
+
+    /// The same of fields that are known to be there, of which the vector may have been taken out before.
+    pub(super) fn document_of_columns(
+        &self,
         mut members: Map<String, Value>,
+        ready: Option<Vec<f32>>,
         place: Place,
     ) -> Result<Document, SourceError> {
         let has_role = |name| self.named().any(|(_, field)| field == name);
@@ -91,14 +102,13 @@ impl FieldNames {
             None if has_role(TEXT_FIELD_DEFAULT) => None,
             None => Some(TEXT_FIELD_DEFAULT),
         };
-        self.check_present(members.keys().map(String::as_str), &place)?;
         // Not `remove`: that moves the last field into the gap.
         let mut take = |field: Option<&str>| field.and_then(|field| members.shift_remove_entry(field));
         let key = take(self.key.as_deref()).map(|(field, value)| key_of(value, field, &place)).transpose()?;
         let text = take(text_field).map(|(field, value)| text_of(value, field, &place)).transpose()?;
         let vector =
             take(self.vector.as_deref()).map(|(field, value)| vector_of(value, field, &place)).transpose()?;
-        Ok(Document { key, text, vector, metadata: members, place })
+        Ok(Document { key, text, vector: ready.or(vector), metadata: members, place })
     }
 }
 

@@ -1,10 +1,15 @@
 //! Bounded lines of an input: counted, hashed, and skipped again when a later run goes on.
 
 use std::io::{self, BufRead, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Document, Place, Position, SourceError};
 use crate::base::FingerprintStream;
 use crate::base::limits::LINE_BYTES_MAX;
+
+/// Bytes read at once: hashing and parsing outrun small reads.
+pub(super) const READ_BYTES: usize = 256 * 1024;
 
 /// UTF-8 byte order mark. Some editors put it at the very start of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -24,6 +29,8 @@ pub(super) struct LineReader<R> {
     input: R,
     name: String,
     total_bytes: Option<u64>,
+    /// Bytes read of a compressed file; `None` where the lines are the file's own bytes.
+    compressed_bytes: Option<Arc<AtomicU64>>,
     buffer: Vec<u8>,
     read_bytes: u64,
     read_lines: u64,
@@ -42,6 +49,7 @@ impl<R: BufRead> LineReader<R> {
             input,
             name,
             total_bytes: None,
+            compressed_bytes: None,
             buffer: Vec::new(),
             read_bytes: 0,
             read_lines: 0,
@@ -64,6 +72,17 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
+    /// Lines that come out of a compressed file of `total_bytes`, of which `read_bytes` are read so far. Positions are
+    /// those of the lines decompressed.
+    pub(super) fn of_compressed(
+        input: R,
+        name: String,
+        total_bytes: u64,
+        read_bytes: Arc<AtomicU64>,
+    ) -> Self {
+        Self { compressed_bytes: Some(read_bytes), ..Self::of_file(input, name, total_bytes) }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -72,8 +91,22 @@ impl<R: BufRead> LineReader<R> {
         self.total_bytes
     }
 
+    /// Bytes read of the file.
     pub(super) fn read_bytes(&self) -> u64 {
-        self.read_bytes
+        self.compressed_bytes.as_ref().map_or(self.read_bytes, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    fn cannot_read(&self, reason: io::Error) -> SourceError {
+        let input = self.name.clone();
+        // What the system did not say came from the decoder.
+        if self.compressed_bytes.is_some() && reason.raw_os_error().is_none() {
+            let reason = match reason.kind() {
+                ErrorKind::UnexpectedEof => "it ends in the middle".to_owned(),
+                _ => reason.to_string(),
+            };
+            return SourceError::Compressed { input, reason };
+        }
+        SourceError::Io { input, action: "read", reason }
     }
 
     pub(super) fn position(&self) -> Option<Position> {
@@ -107,7 +140,7 @@ impl<R: BufRead> LineReader<R> {
         let count = (&mut self.input)
             .take(room as u64 + 1)
             .read_until(b'\n', &mut self.buffer)
-            .map_err(|reason| cannot_read(&self.name, reason))?;
+            .map_err(|reason| self.cannot_read(reason))?;
         if without_line_end(&self.buffer).len() > LINE_BYTES_MAX {
             return Err(SourceError::LineTooLong { place: self.next_place() });
         }
@@ -166,7 +199,7 @@ impl<R: BufRead> LineReader<R> {
                 Ok([]) => return Ok(false),
                 Ok(chunk) => chunk,
                 Err(reason) if reason.kind() == ErrorKind::Interrupted => continue,
-                Err(reason) => return Err(cannot_read(&self.name, reason)),
+                Err(reason) => return Err(self.cannot_read(reason)),
             };
             let left = position.consumed_bytes - self.read_bytes;
             let chunk = &chunk[..usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()))];
@@ -192,10 +225,6 @@ impl<R: BufRead> LineReader<R> {
         self.mark();
         Ok(true)
     }
-}
-
-fn cannot_read(name: &str, reason: io::Error) -> SourceError {
-    SourceError::Io { input: name.to_owned(), action: "read", reason }
 }
 
 /// `line` without `\n`, `\r\n`, or the `\r` of a line end that was cut off.

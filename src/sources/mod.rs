@@ -1,18 +1,22 @@
 //! Floor 2: readers of what users have.
 //!
-//! Documents come from JSONL, CSV or plain text through one trait, [`Source`]; [`open_path`] picks the reader and goes
-//! on where an earlier run stopped. Ready vectors come from npy or safetensors bytes as a [`Matrix`].
+//! Documents come from JSONL, CSV, plain text, Arrow or Parquet through one trait, [`Source`]; [`open_path`] picks the
+//! reader and goes on where an earlier run stopped. Ready vectors come from npy or safetensors bytes as a [`Matrix`].
 //!
 //! An input is untrusted: whatever its bytes are, a reader gives a document or a [`SourceError`] that says what is
-//! wrong, in which line and field, and what to do about it; it holds no more than one record at a time.
+//! wrong, in which line and field, and what to do about it; it holds no more than one record, or one batch of rows,
+//! at a time.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `columnar/` | Arrow and Parquet: one document a row |
+//! | `compressed.rs` | gzip and zstd around lines |
 //! | `csv_records.rs` | CSV and TSV: one document a record |
 //! | `csv_scan.rs` | where a CSV record ends, and what makes it ambiguous |
 //! | `document.rs` | one document of an input, and where it stood |
 //! | `error.rs` | everything that can be wrong with an input |
 //! | `fields.rs` | which fields are key, text and vector, and their checks |
+//! | `folder.rs` | the inputs in a folder, and saved datasets |
 //! | `json.rs` | strict JSON values: no name twice, bounded |
 //! | `json_lines.rs` | JSONL: one object a line |
 //! | `lines.rs` | bounded lines that count, hash and skip |
@@ -24,11 +28,14 @@
 //! | `tests.rs` | suites over all readers: round trips, resuming, cut-off and changed bytes |
 //! | `text_lines.rs` | plain text: one document a line |
 
+mod columnar;
+mod compressed;
 mod csv_records;
 mod csv_scan;
 mod document;
 mod error;
 mod fields;
+mod folder;
 mod json;
 mod json_lines;
 mod lines;
@@ -45,6 +52,7 @@ pub use csv_records::CsvRecords;
 pub use document::{Document, Place, Position};
 pub use error::SourceError;
 pub use fields::FieldNames;
+pub use folder::{FolderListing, list_folder};
 pub use json_lines::JsonLines;
 pub use matrix::Matrix;
 pub use open::{InputFormat, Opened, Resumed, from_reader, open_path};

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use super::lines::LineReader;
+use super::columnar::{ColumnarRows, open_arrow};
+use super::compressed::{Compression, CountedFile};
+use super::lines::{LineReader, READ_BYTES};
 use super::{CsvRecords, FieldNames, JsonLines, Position, Source, SourceError, TextLines};
-
-/// Bytes read at once: hashing and parsing outrun small reads.
-const READ_BYTES: usize = 256 * 1024;
 
 /// How the documents of an input are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum InputFormat {
     /// One JSON object a line: `.jsonl`, `.ndjson`, `.json`.
     JsonLines,
@@ -21,32 +23,56 @@ pub enum InputFormat {
     Tsv,
     /// One text a line: `.txt`, `.text`.
     TextLines,
+    /// Arrow IPC, file or stream, told apart by the first bytes: `.arrow`, `.feather`, `.ipc`.
+    Arrow,
+    /// Parquet: `.parquet`, `.pq`.
+    Parquet,
 }
 
 impl InputFormat {
-    /// The format that the extension of `path` tells, in any case of letters.
+    /// The format that the extension of `path` tells, in any case of letters. Behind the extension of a format with
+    /// lines may stand `.gz` or `.zst`.
     ///
     /// # Errors
-    /// The extension is that of a format without reader, or of none.
+    /// The extension tells no format, or that of a compressed file which is compressed inside by itself.
     ///
     /// ```
     /// use ascribe::sources::InputFormat;
-    /// assert!(matches!(InputFormat::of_path("data/TRAIN.CSV".as_ref()), Ok(InputFormat::Csv)));
-    /// assert!(InputFormat::of_path("train.parquet".as_ref()).is_err());
+    /// assert!(matches!(InputFormat::of_path("data/TRAIN.CSV.gz".as_ref()), Ok(InputFormat::Csv)));
+    /// assert!(matches!(InputFormat::of_path("train.parquet".as_ref()), Ok(InputFormat::Parquet)));
+    /// assert!(InputFormat::of_path("train.parquet.gz".as_ref()).is_err());
     /// ```
     pub fn of_path(path: &Path) -> Result<Self, SourceError> {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        match extension.as_deref() {
-            Some("jsonl" | "ndjson" | "json") => Ok(Self::JsonLines),
-            Some("csv") => Ok(Self::Csv),
-            Some("tsv") => Ok(Self::Tsv),
-            Some("txt" | "text") => Ok(Self::TextLines),
-            Some(extension @ ("parquet" | "arrow" | "feather" | "gz" | "zst")) => {
-                let input = path.display().to_string();
-                Err(SourceError::NotSupported { input, what: format!(".{extension}") })
-            }
-            _ => Err(SourceError::UnknownFormat { input: path.display().to_string() }),
+        if let Some((_, inner)) = Compression::of_path(path) {
+            return match Self::of_extension(&inner) {
+                Some(format) if format.has_lines() => Ok(format),
+                Some(_) => Err(SourceError::NotSupported {
+                    input: path.display().to_string(),
+                    what: "its format is not read through a compression; decompress it first",
+                }),
+                None => Err(SourceError::UnknownFormat { input: path.display().to_string() }),
+            };
         }
+        Self::of_extension(path)
+            .ok_or_else(|| SourceError::UnknownFormat { input: path.display().to_string() })
+    }
+
+    fn of_extension(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
+        match extension.as_str() {
+            "jsonl" | "ndjson" | "json" => Some(Self::JsonLines),
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
+            "txt" | "text" => Some(Self::TextLines),
+            "arrow" | "feather" | "ipc" => Some(Self::Arrow),
+            "parquet" | "pq" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+
+    /// Whether documents stand in lines, so that they can be read from a stream or through a compression.
+    fn has_lines(self) -> bool {
+        !matches!(self, Self::Arrow | Self::Parquet)
     }
 }
 
@@ -60,7 +86,8 @@ pub enum Resumed {
         /// Documents returned by earlier runs.
         records: u64,
     },
-    /// The consumed part is not the same any more, or its last line was added to: the reader stands at the start.
+    /// The consumed part is not the same any more, or its last line was added to: the reader stands at the start. Of
+    /// Arrow files and Parquet, every addition changes the metadata at the end, and with it the consumed part.
     Changed,
 }
 
@@ -95,6 +122,12 @@ impl<R: BufRead + Send> Resumable for TextLines<R> {
     }
 }
 
+impl Resumable for ColumnarRows {
+    fn skip_to(&mut self, position: &Position) -> Result<bool, SourceError> {
+        self.skip_to(position)
+    }
+}
+
 fn source_of<R: BufRead + Send + 'static>(
     lines: LineReader<R>,
     format: InputFormat,
@@ -105,20 +138,30 @@ fn source_of<R: BufRead + Send + 'static>(
         InputFormat::Csv => Box::new(CsvRecords::of_lines(lines, b',', fields)?),
         InputFormat::Tsv => Box::new(CsvRecords::of_lines(lines, b'\t', fields)?),
         InputFormat::TextLines => Box::new(TextLines::of_lines(lines, &fields)?),
+        InputFormat::Arrow | InputFormat::Parquet => {
+            return Err(SourceError::NotSupported {
+                input: lines.name().to_owned(),
+                what: "Arrow and Parquet are read from files only; save it to a file first",
+            });
+        }
     })
 }
 
-/// Opens the file at `path`, in `format` or in the one that its extension tells.
+/// Opens the file at `path`, in `format` or in the one that its extension tells; through a decoder if its name ends in
+/// `.gz` or `.zst`.
 ///
 /// With `resume`, the consumed part of the file is hashed again while it is read over; if it is still the same, the
 /// reader goes on behind it, even if the file has grown. A named pipe is read like a stream, without positions.
 ///
 /// # Errors
-/// The file cannot be opened, its format has no reader, a field was given two roles, or the header of a CSV file is
-/// refused.
+/// The file cannot be opened, its format has no reader, a field was given two roles, or the header of a CSV file or the
+/// columns of an Arrow or Parquet file are refused.
 ///
 /// # Complexity
-/// Reading over `resume.consumed_bytes` bytes costs one pass over them; memory is that of one record.
+/// Resuming costs one pass over the part consumed before: over `resume.consumed_bytes` bytes, of a compressed file
+/// after decompressing them. Values of Arrow and Parquet that were consumed are not decoded again, but for those of the
+/// batch in which the position lies. Memory is that of one record, of one Arrow record batch as it was written, or of
+/// up to 1,024 rows of Parquet with one page a column.
 ///
 /// ```
 /// use ascribe::sources::{FieldNames, Resumed, open_path};
@@ -144,18 +187,14 @@ pub fn open_path(
     let name = path.display().to_string();
     let metadata = path.metadata().map_err(|reason| cannot_open(&name, reason))?;
     if metadata.is_dir() {
-        return Err(SourceError::NotSupported { input: name, what: "a folder".to_owned() });
+        return Err(SourceError::NotSupported { input: name, what: "it is a folder; name the files in it" });
     }
     let format = format.map_or_else(|| InputFormat::of_path(path), Ok)?;
+    let compression = Compression::of_path(path).map(|(compression, _)| compression);
+    let length = metadata.is_file().then_some(metadata.len());
     let start = || {
         let file = File::open(path).map_err(|reason| cannot_open(&name, reason))?;
-        let input = BufReader::with_capacity(READ_BYTES, file);
-        let lines = if metadata.is_file() {
-            LineReader::of_file(input, name.clone(), metadata.len())
-        } else {
-            LineReader::of_pipe(input, name.clone())
-        };
-        source_of(lines, format, fields.clone())
+        start_of_file(file, name.clone(), length, format, compression, fields)
     };
     let mut source = start()?;
     let resume = resume.filter(|position| position.consumed_bytes > 0 && metadata.is_file());
@@ -172,10 +211,55 @@ pub fn open_path(
     Ok(Opened { source, resumed })
 }
 
+/// The reader of `file` at its start; `length` is that of the file, `None` of a pipe.
+fn start_of_file(
+    file: File,
+    name: String,
+    length: Option<u64>,
+    format: InputFormat,
+    compression: Option<Compression>,
+    fields: &FieldNames,
+) -> Result<Box<dyn Resumable>, SourceError> {
+    if let (Some(length), false) = (length, format.has_lines()) {
+        return open_columns(file, name, length, format, fields);
+    }
+    let Some(compression) = compression else {
+        let input = BufReader::with_capacity(READ_BYTES, file);
+        let lines = match length {
+            Some(length) => LineReader::of_file(input, name, length),
+            None => LineReader::of_pipe(input, name),
+        };
+        return source_of(lines, format, fields.clone());
+    };
+    let read_bytes = Arc::new(AtomicU64::new(0));
+    let input = compression.decoder(CountedFile { file, read_bytes: Arc::clone(&read_bytes) }, &name)?;
+    let lines = match length {
+        Some(length) => LineReader::of_compressed(input, name, length, read_bytes),
+        None => LineReader::of_pipe(input, name),
+    };
+    source_of(lines, format, fields.clone())
+}
+
+fn open_columns(
+    file: File,
+    name: String,
+    length: u64,
+    format: InputFormat,
+    fields: &FieldNames,
+) -> Result<Box<dyn Resumable>, SourceError> {
+    if format != InputFormat::Parquet {
+        return Ok(Box::new(open_arrow(file, name, length, fields)?));
+    }
+    #[cfg(feature = "parquet")]
+    return Ok(Box::new(super::columnar::open_parquet(file, name, length, fields)?));
+    #[cfg(not(feature = "parquet"))]
+    Err(SourceError::FeatureMissing { input: name, what: "Parquet", feature: "parquet" })
+}
+
 /// The reader of a stream, such as standard input. It has no positions.
 ///
 /// # Errors
-/// A field was given two roles, or the header of CSV is refused.
+/// A field was given two roles, the header of CSV is refused, or the format is not read from streams (Arrow, Parquet).
 ///
 /// ```
 /// use ascribe::sources::{FieldNames, InputFormat, from_reader};

@@ -6,6 +6,7 @@
 mod encoders;
 mod formats;
 mod help;
+mod inputs;
 mod interruption;
 mod refusals;
 mod scene;

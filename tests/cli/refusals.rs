@@ -75,7 +75,7 @@ fn files_that_cannot_be_read_are_refused() {
     let place = Scene::new().with_pets();
     place.write("rows.parquet", "PAR1");
     place.write("rows.xyz", "x");
-    refused(&place.run(&["ingest", "pets", "rows.parquet"]), &["rows.parquet", "not supported"]);
+    refused(&place.run(&["ingest", "pets", "rows.parquet"]), &["rows.parquet", "Parquet"]);
     refused(&place.run(&["ingest", "pets", "rows.xyz"]), &["rows.xyz", ".jsonl"]);
     refused(&place.run(&["ingest", "pets", "missing.jsonl"]), &["missing.jsonl"]);
     refused(&place.run(&["ingest", "pets", "pets"]), &["folder"]);
