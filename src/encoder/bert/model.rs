@@ -15,6 +15,20 @@ use super::weights::BertWeights;
 /// - Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", 2019, section 3.
 /// - Reimers and Gurevych, "Sentence-BERT", 2019, section 3 (pooling).
 /// - Sun et al., "AirRep", arXiv 2505.18513 (projector behind mean pooling).
+///
+/// ```
+/// use ascribe::encoder::{BertBatch, BertEncoder, BertModel, BertTrained};
+/// # let directory = std::path::Path::new("tests/fixtures/tiny-bert");
+/// let encoder = BertEncoder::from_directory(directory)?;
+/// let (configuration, weights) = (encoder.configuration(), encoder.weights());
+/// let cpu = candle_core::Device::Cpu;
+/// let (model, variables) = BertModel::trainable(configuration, weights, &cpu, BertTrained::Projector)?;
+/// let vectors = model.forward(&BertBatch::new(&[&[2, 7, 3]], &cpu)?)?;
+/// assert_eq!((vectors.dims(), variables.len()), (&[1, 32][..], 2));
+/// let gradients = vectors.sum_all()?.backward()?;
+/// assert!(variables.iter().all(|(_, variable)| gradients.get(variable).is_some()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct BertModel {
     configuration: BertConfiguration,

@@ -18,6 +18,14 @@ const BYTES_PER_TOKEN: usize = 16;
 
 /// The tokenizer of a model: WordPiece behind the normalisation of BERT, as the model's `tokenizer.json` describes it.
 /// Padding and truncation of the file are ignored: a text has as many tokens as the configuration admits.
+///
+/// ```
+/// use ascribe::encoder::BertEncoder;
+/// # let directory = std::path::Path::new("tests/fixtures/tiny-bert");
+/// let encoder = BertEncoder::from_directory(directory)?;
+/// assert_eq!(encoder.tokenizer().tokens("Red")?, [2, 7, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct BertTokenizer {
     tokenizer: Tokenizer,
     first: u32,
