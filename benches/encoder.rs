@@ -7,7 +7,11 @@
 //!
 //! DIR is a BERT directory; without it the one that `tools/fetch-model` brought.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table on standard output is what this is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a table on standard output is what this is for"
+)]
 
 use std::error::Error;
 use std::hint::black_box;
@@ -101,11 +105,17 @@ impl Arguments {
                 "--model" => read.model = PathBuf::from(value()?),
                 "--threads" => read.threads = value()?.parse::<usize>()?.max(1),
                 "--serve" => read.serve = true,
-                _ => return Err(format!("unknown argument {argument}; use --model, --threads, --serve").into()),
+                _ => {
+                    return Err(
+                        format!("unknown argument {argument}; use --model, --threads, --serve").into()
+                    );
+                }
             }
         }
         if !read.model.is_dir() {
-            return Err(format!("{} is no folder; tools/fetch-model brings the model", read.model.display()).into());
+            return Err(
+                format!("{} is no folder; tools/fetch-model brings the model", read.model.display()).into()
+            );
         }
         Ok(read)
     }
@@ -130,7 +140,10 @@ fn inference(encoder: &BertEncoder, threads: usize) -> Result<(), Box<dyn Error>
     let candle = BertModel::fixed(encoder.configuration(), encoder.weights(), &Device::Cpu, DType::F32)?;
     let limit = product_limit();
     println!("{threads} threads; a product in the cache: {limit:.0} GFLOP/s a thread");
-    println!("{:>6} {:>6} {:>9} {:>12} {:>9} {:>14}", "tokens", "texts", "texts/s", "of the limit", "candle", "times candle");
+    println!(
+        "{:>6} {:>6} {:>9} {:>12} {:>9} {:>14}",
+        "tokens", "texts", "texts/s", "of the limit", "candle", "times candle"
+    );
     let work = operations_per_token(encoder);
     for length in LENGTHS {
         for count in BATCHES {
@@ -155,7 +168,10 @@ fn inference(encoder: &BertEncoder, threads: usize) -> Result<(), Box<dyn Error>
             let rate = |times| (passes * count) as f64 / median(times);
             let (ours, theirs) = (rate(ours), rate(theirs));
             let share = ours * length as f64 * work / (limit * threads as f64);
-            println!("{length:>6} {count:>6} {ours:>9.1} {share:>12.2} {theirs:>9.1} {:>14.2}", ours / theirs);
+            println!(
+                "{length:>6} {count:>6} {ours:>9.1} {share:>12.2} {theirs:>9.1} {:>14.2}",
+                ours / theirs
+            );
         }
     }
     Ok(())
@@ -173,15 +189,21 @@ fn training(encoder: &BertEncoder) -> Result<(), Box<dyn Error>> {
         let gradients = model.forward(&batch)?.sqr()?.sum_all()?.backward()?;
         Ok(variables.iter().filter(|(_, variable)| gradients.get(variable).is_some()).count())
     };
-    println!("\ntraining step of {STEP_TEXTS} x {STEP_TOKENS} tokens: {} of {} variables have a gradient",
-        step(&fused)?, variables.len());
+    println!(
+        "\ntraining step of {STEP_TEXTS} x {STEP_TOKENS} tokens: {} of {} variables have a gradient",
+        step(&fused)?,
+        variables.len()
+    );
     let (mut quick, mut slow) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         quick.push(seconds(|| drop(black_box(step(&fused)))));
         slow.push(seconds(|| drop(black_box(step(&composed)))));
     }
     let (quick, slow) = (median(quick), median(slow));
-    println!("fused {quick:.2} s, composed of candle's operations {slow:.2} s: {:.2} times as fast", slow / quick);
+    println!(
+        "fused {quick:.2} s, composed of candle's operations {slow:.2} s: {:.2} times as fast",
+        slow / quick
+    );
     Ok(())
 }
 

@@ -20,8 +20,8 @@ use crate::answers::{
 };
 use crate::attribution::Side;
 use crate::engine::{
-    self, ColumnDefinition, CreateOptions, DeleteSelection, EMBEDDING_COLUMN_NAME, IngestOptions, IngestReport, Query, Reader,
-    Snapshot, Store,
+    self, ColumnDefinition, CreateOptions, DeleteSelection, EMBEDDING_COLUMN_NAME, IngestOptions,
+    IngestReport, Query, Reader, Snapshot, Store,
 };
 use crate::sources::{FieldNames, open_path};
 use crate::storage::{DiskOptions, DiskStorage, Storage};

@@ -186,7 +186,7 @@ impl PackedBert {
 
     fn normalise(&self, norm: &Norm, values: &mut [f32], residual: &[f32]) -> Result<(), KernelError> {
         let epsilon = self.weights.epsilon;
-        Ok(self.kernels.layer_norm(values, residual, &norm.gain, &norm.shift, epsilon)?)
+        self.kernels.layer_norm(values, residual, &norm.gain, &norm.shift, epsilon)
     }
 
     /// out = rows * weights + bias.
@@ -194,7 +194,7 @@ impl PackedBert {
         let (depth, columns) = (projection.weights.depth(), projection.weights.columns());
         let rows = StridedRows { values: rows, stride: depth, count: rows.len() / depth.max(1) };
         let out = StridedOutput { values: out, stride: columns };
-        Ok(self.kernels.product(rows, &projection.weights, Some(&projection.bias), out)?)
+        self.kernels.product(rows, &projection.weights, Some(&projection.bias), out)
     }
 
     /// Calls `work` with each block of rows: memory, the first row, the rows' states, and their queries, keys and values.
