@@ -28,7 +28,7 @@ const KILLED_AT: u64 = 100_000;
 /// What the process may grow by from the first measurement to the last, in KiB. It keeps no row, but the pages of mapped
 /// files count as its memory: those of the row files that it looks keys up in, 150,000 rows of some 160 bytes, are 24 MiB.
 /// The rest is for what allocators and an unlucky moment add.
-const GROWTH_KIB_MAX: u64 = 64 * 1024;
+const GROWTH_KIB_MAX: u64 = 40 * 1024;
 
 /// Questions that the reader must have answered by the end.
 const QUESTIONS_MIN: u64 = 50;
