@@ -317,5 +317,6 @@ fn a_column_added_later_has_the_vectors_of_all_rows() {
         store.snapshot().query(&query, &cancel).unwrap().proponents
     };
     assert_eq!(ask("later"), ask("watched"));
+    assert!(ask("later").iter().all(|hit| hit.score == hit.text.len() as f64));
     assert_eq!(ask("later").iter().map(|hit| hit.key.clone()).collect::<BTreeSet<_>>().len(), 300);
 }
