@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ascribe::encoder::{BertEncoder, BertError, BertPrecision, Device, DeviceError, Encoder};
 
-use crate::directories::{cosine, minilm, texts, tiny};
+use crate::directories::{cosine, texts, tiny};
+use crate::model::minilm;
 
 fn vectors(encoder: &BertEncoder, texts: &[&str]) -> Vec<f32> {
     let mut vectors = vec![0.0; texts.len() * encoder.width()];

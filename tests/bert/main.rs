@@ -3,9 +3,10 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `damage.rs` | directories and states with something wrong in them |
-//! | `directories.rs` | where the models are, copies that tests change, reference tensors |
+//! | `directories.rs` | the small model, copies that tests change, reference tensors |
 //! | `gpu.rs` | the same vectors on a GPU |
 //! | `minilm.rs` | 200 texts through all-MiniLM-L6-v2 |
+//! | `model.rs` | where the real model is |
 //! | `tiny.rs` | vectors and gradients of a model of two layers |
 
 #![cfg(feature = "bert")]
@@ -16,4 +17,5 @@ mod directories;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod minilm;
+mod model;
 mod tiny;

@@ -3,7 +3,8 @@
 use ascribe::encoder::{BertEncoder, Device, Encoder};
 use bytes::Bytes;
 
-use crate::directories::{cosine, cut, fixtures, minilm, reference, texts};
+use crate::directories::{cosine, cut, fixtures, reference, texts};
+use crate::model::minilm;
 
 #[test]
 fn tokens_and_vectors_are_those_of_the_reference() {

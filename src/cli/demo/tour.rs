@@ -16,7 +16,7 @@ use super::artworks::documents;
 use super::folder::DemoFolder;
 use crate::answers::{
     AnswerDetail, AnswerWriter, Grid, GridColumn, OutputFormat, bytes_shown, count_shown, duration_shown,
-    question_value,
+    question_value, stages_report,
 };
 use crate::attribution::Side;
 use crate::engine::{
@@ -127,7 +127,11 @@ impl Tour<'_, '_> {
             "ingest of the first artworks",
             format!("{}, {} rows a second", duration_shown(start.elapsed()), count_shown(rate as u64)),
         );
-        self.heading(&format!("1. Ingested {} artworks", count_shown(report.rows_added)))?;
+        self.heading(&format!(
+            "1. Ingested {} artworks; reading, preparing, encoding and writing overlap:",
+            count_shown(report.rows_added)
+        ))?;
+        self.session.report(OutputFormat::Table, &stages_report(&report.stages))?;
         Ok(store)
     }
 
