@@ -9,7 +9,7 @@
 //!
 //! Everything is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set.
 
-use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StridedOutput, StridedRows};
+use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 
 /// Steps of the depth taken at once: sixteen columns of them, 16 KiB, stay in the first-level cache while all rows of
 /// a block pass by.
@@ -44,6 +44,8 @@ pub(super) trait DenseLanes: Copy {
     fn maximum(self, left: Self::Values, right: Self::Values) -> Self::Values;
     /// 2 to the power n, where `values` is n + 1.5 * 2^23 and -126 <= n <= 127.
     fn power_of_two(self, values: Self::Values) -> Self::Values;
+    /// Asks for a cache line that is needed soon.
+    fn prefetch(self, row: &StoredRow);
 }
 
 /// Product of `rows` and `panels`, plus `bias` in every row. The lengths are checked by the caller: `rows` holds
@@ -71,17 +73,25 @@ pub(super) fn product<L: DenseLanes>(
     while begin < depth {
         let end = depth.min(begin + DEPTH_BLOCK);
         let bias = bias.filter(|_| end == depth);
-        for (index, panel) in panels.panels(begin..end).enumerate() {
+        for index in 0..panels.panel_count() {
             let first = index * PANEL_COLUMNS;
             let step = Step {
-                panel,
+                panel: panels.panel(index, begin..end),
+                next: panels.panel(index + 1, begin..end),
                 columns: first..panels.columns().min(first + PANEL_COLUMNS),
                 depth: begin,
                 bias,
             };
-            let mut row = 0;
+            // Each tile asks for its share of the next panel: weights come from the last-level cache or from memory, and
+            // the first tile of a panel would wait for them, which cost a fifth of the time.
+            let share = step.next.len().div_ceil(rows.count.div_ceil(L::ROWS));
+            let (mut row, mut asked) = (0, 0);
             while row < rows.count {
                 let count = L::ROWS.min(rows.count - row);
+                for line in &step.next[asked..step.next.len().min(asked + share)] {
+                    lanes.prefetch(line);
+                }
+                asked = step.next.len().min(asked + share);
                 step.rows(lanes, rows, row, count, out);
                 row += count;
             }
@@ -92,7 +102,8 @@ pub(super) fn product<L: DenseLanes>(
 
 /// One panel's part of a product, over one block of the depth.
 struct Step<'a> {
-    panel: &'a [PanelRow],
+    panel: &'a [StoredRow],
+    next: &'a [StoredRow],
     columns: std::ops::Range<usize>,
     /// First step of the depth.
     depth: usize,
@@ -146,7 +157,7 @@ impl Step<'_> {
             }
         }
         for (step, right) in self.panel.iter().enumerate() {
-            let right = lanes.load(right);
+            let right = lanes.load(&right.0);
             for index in 0..R {
                 sums[index] = lanes.multiply_add(sums[index], lanes.splat(left[index][step]), right);
             }

@@ -8,6 +8,11 @@ pub(super) const PANEL_COLUMNS: usize = 16;
 /// One row of a panel: sixteen neighbouring columns.
 pub(super) type PanelRow = [f32; PANEL_COLUMNS];
 
+/// A row of a panel where it is stored: one cache line, so that no load takes from two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(align(64))]
+pub(super) struct StoredRow(pub(super) PanelRow);
+
 /// The right factor of products, in panels of sixteen columns: the values that one step of the inner loop needs lie
 /// side by side, and a panel is read front to back. Columns beyond the last are zero.
 ///
@@ -19,7 +24,7 @@ pub(super) type PanelRow = [f32; PANEL_COLUMNS];
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Panels {
-    rows: Vec<PanelRow>,
+    rows: Vec<StoredRow>,
     depth: usize,
     columns: usize,
 }
@@ -53,7 +58,7 @@ impl Panels {
             for lane in 0..PANEL_COLUMNS.min(columns - first) {
                 let column = values.get((first + lane) * stride..).unwrap_or_default();
                 for (row, value) in panel.iter_mut().zip(column) {
-                    row[lane] = *value;
+                    row.0[lane] = *value;
                 }
             }
         }
@@ -66,7 +71,7 @@ impl Panels {
             let lanes = PANEL_COLUMNS.min(columns - first);
             for (index, row) in panel.iter_mut().enumerate() {
                 let from = values.get(index * stride + first..).unwrap_or_default();
-                for (to, value) in row[..lanes].iter_mut().zip(from) {
+                for (to, value) in row.0[..lanes].iter_mut().zip(from) {
                     *to = *value;
                 }
             }
@@ -75,13 +80,19 @@ impl Panels {
 
     fn resize(&mut self, depth: usize, columns: usize) {
         self.rows.clear();
-        self.rows.resize(columns.div_ceil(PANEL_COLUMNS) * depth, [0.0; PANEL_COLUMNS]);
+        self.rows.resize(columns.div_ceil(PANEL_COLUMNS) * depth, StoredRow([0.0; PANEL_COLUMNS]));
         (self.depth, self.columns) = (depth, columns);
     }
 
-    /// Rows `steps` of every panel, from the left.
-    pub(super) fn panels(&self, steps: Range<usize>) -> impl Iterator<Item = &[PanelRow]> {
-        self.rows.chunks_exact(self.depth.max(1)).map(move |panel| &panel[steps.clone()])
+    /// Rows `steps` of a panel, counted from the left; none of one that does not exist.
+    pub(super) fn panel(&self, index: usize, steps: Range<usize>) -> &[StoredRow] {
+        let first = index * self.depth;
+        self.rows.get(first + steps.start..first + steps.end).unwrap_or_default()
+    }
+
+    /// Number of panels.
+    pub(super) fn panel_count(&self) -> usize {
+        self.columns.div_ceil(PANEL_COLUMNS)
     }
 }
 
@@ -122,7 +133,7 @@ mod tests {
             assert_eq!(left.rows, right.rows, "{depth} x {columns}");
             assert_eq!((right.depth(), right.columns()), (depth, columns));
             let padding = left.rows.iter().skip(columns / PANEL_COLUMNS * depth);
-            assert!(padding.flat_map(|row| &row[columns % PANEL_COLUMNS..]).all(|value| *value == 0.0));
+            assert!(padding.flat_map(|row| &row.0[columns % PANEL_COLUMNS..]).all(|value| *value == 0.0));
         }
     }
 }

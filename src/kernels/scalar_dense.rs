@@ -2,7 +2,7 @@
 //! is detected. Where the target has fused multiply-adds the compiler makes vectors of these loops.
 
 use super::dense::{DenseLanes, POWER_OF_TWO_OFFSET};
-use super::panels::{PANEL_COLUMNS, PanelRow};
+use super::panels::{PANEL_COLUMNS, PanelRow, StoredRow};
 
 /// Lanes as an array.
 #[derive(Clone, Copy, Debug)]
@@ -82,4 +82,7 @@ impl DenseLanes for Scalar {
             f32::from_bits(value.to_bits().wrapping_add(POWER_OF_TWO_OFFSET.cast_unsigned()) << 23)
         })
     }
+
+    #[inline(always)]
+    fn prefetch(self, _row: &StoredRow) {}
 }

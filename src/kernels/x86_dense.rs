@@ -6,16 +6,16 @@
 #![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
 
 use std::arch::x86_64::{
-    __m256, __m512, _mm256_add_epi32, _mm256_add_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_div_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    __m256, __m512, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi32, _mm256_add_ps, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_div_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET};
-use super::panels::{PanelRow, Panels, StridedOutput, StridedRows};
+use super::panels::{PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 use super::x86::{Avx2, Avx512};
 
 /// Lanes 0-7 and 8-15. Sixteen registers hold six rows of sums, a row of the panel and a factor.
@@ -93,6 +93,12 @@ impl DenseLanes for Avx2 {
     fn power_of_two(self, values: Self::Values) -> Self::Values {
         // SAFETY: the token proves AVX2.
         unsafe { [power_of_two_avx2(values[0]), power_of_two_avx2(values[1])] }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &StoredRow) {
+        // SAFETY: the token proves SSE, and a prefetch reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(row.0.as_ptr().cast()) }
     }
 }
 
@@ -260,6 +266,12 @@ impl DenseLanes for Avx512 {
             let bits = _mm512_add_epi32(_mm512_castps_si512(values), _mm512_set1_epi32(POWER_OF_TWO_OFFSET));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &StoredRow) {
+        // SAFETY: the token proves SSE, and a prefetch reads nothing that the program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(row.0.as_ptr().cast()) }
     }
 }
 

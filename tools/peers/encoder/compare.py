@@ -21,7 +21,7 @@ from transformers import BertConfig, BertModel
 
 LENGTHS = (32, 128, 256)
 BATCHES = (1, 8, 32)
-ROUND_TOKENS = 2048
+ROUND_TOKENS = 1024
 
 
 class Sentences(torch.nn.Module):
@@ -118,7 +118,8 @@ def main():
     parser.add_argument("--program", required=True, help="the built bench `encoder`")
     parser.add_argument("--model", required=True, help="BERT directory")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="measure these alone beside ascribe, such as onnx,torch")
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -127,20 +128,32 @@ def main():
         programs = {"ascribe": Ascribe(given.program, given.model, given.threads)}
         programs |= {name: Onnx(path, given.threads) for name, path in export(model, folder).items()}
         programs["torch"] = Torch(model)
-        table = [measure(programs, texts, length, given.rounds) for length in LENGTHS for texts in BATCHES]
-    programs["ascribe"].close()
+        if given.only:
+            programs = {name: programs[name] for name in ["ascribe", *given.only.split(",")]}
+        table = []
+        if not given.json:
+            print_heading(given.threads, list(programs))
+        for length in LENGTHS:
+            for texts in BATCHES:
+                table.append(measure(programs, texts, length, given.rounds))
+                if not given.json:
+                    print_row(table[-1], list(programs))
     if given.json:
         print(json.dumps(table, indent=1))
-        return
-    peers = [name for name in programs if name != "ascribe"]
-    print(f"{given.threads} threads, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}; texts a second,")
+    programs["ascribe"].close()
+
+
+def print_heading(threads, names):
+    print(f"{threads} threads, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}; texts a second,")
     print("medians; 'times NAME' is ascribe's rate over that of NAME")
-    names = ["ascribe", *peers, *(f"times {name}" for name in peers)]
-    print("tokens texts " + " ".join(f"{name:>16}" for name in names))
-    for row in table:
-        rates = [f"{row[name]:16.1f}" for name in ["ascribe", *peers]]
-        ratios = [f"{row['ascribe'] / row[name]:16.2f}" for name in peers]
-        print(f"{row['tokens']:6} {row['texts']:5} " + " ".join(rates + ratios))
+    columns = names + [f"times {name}" for name in names[1:]]
+    print("tokens texts " + " ".join(f"{name:>16}" for name in columns), flush=True)
+
+
+def print_row(row, names):
+    rates = [f"{row[name]:16.1f}" for name in names]
+    ratios = [f"{row['ascribe'] / row[name]:16.2f}" for name in names[1:]]
+    print(f"{row['tokens']:6} {row['texts']:5} " + " ".join(rates + ratios), flush=True)
 
 
 def measure(programs, texts, length, rounds):
