@@ -18,9 +18,8 @@ use super::packed_weights::{Norm, PackedLayer, PackedWeights, Projection};
 use super::weights::BertWeights;
 use crate::kernels::{KernelError, Kernels, Panels, StridedOutput, StridedRows};
 
-/// Rows that go through a layer together: their widest intermediate, four times the hidden width, is to stay in a
-/// second-level cache of 512 KiB beside the weights that stream by, while the weights are read from farther away
-/// as seldom as possible. Of 24, 48, 96 and 192 rows the time was least at 48 to 96.
+/// Rows that go through a layer together: their widest intermediate, four times the hidden size, is to stay in a
+/// second-level cache of 512 KiB, while the weights, which stream by once for each block, are not read too often.
 const BLOCK_ROWS: usize = 72;
 
 /// Tokens of neighbouring texts that one task takes, unless a single text is longer.
