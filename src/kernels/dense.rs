@@ -83,7 +83,7 @@ pub(super) fn product<L: DenseLanes>(
                 bias,
             };
             // Each tile asks for its share of the next panel: weights come from the last-level cache or from memory, and
-            // the first tile of a panel would wait for them, which cost a fifth of the time.
+            // the first tile of a panel would wait for them. Measured on a whole encoder it saves 6 to 11% of the time.
             let share = step.next.len().div_ceil(rows.count.div_ceil(L::ROWS));
             let (mut row, mut asked) = (0, 0);
             while row < rows.count {
