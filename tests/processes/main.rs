@@ -16,6 +16,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test ends by a panic, and processes talk through their standard output"
 )]
 
