@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
 
+mod measure;
+
 use std::error::Error;
 use std::fs::File;
 use std::io::Write;
@@ -18,6 +20,8 @@ use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Store, Watch};
 use ascribe::sources::{FieldNames, Matrix, Source, open_path};
 use ascribe::storage::FileMap;
+
+use crate::measure::median;
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared disk falls on all alike.
 const ROUNDS: usize = 7;
@@ -109,11 +113,6 @@ fn read_keys(folder: &Path) -> Outcome<f64> {
     let mut keys = open_keys(folder)?;
     while keys.next()?.is_some() {}
     Ok(begun.elapsed().as_secs_f64())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn table(rows: usize, width: usize) -> Outcome<()> {

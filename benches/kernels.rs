@@ -5,13 +5,16 @@
 
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 
+mod measure;
+
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use ascribe::base::limits::SCAN_CHUNK_ROWS;
 use ascribe::base::{ElementType, RandomStream};
 use ascribe::kernels::{Kernels, WideQuery};
+
+use crate::measure::{median, seconds};
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
 const ROUNDS: usize = 9;
@@ -35,17 +38,6 @@ fn sum_words(bytes: &[u8]) -> u64 {
     }
     let rest = rest.iter().map(|word| u64::from_le_bytes(*word));
     sums.into_iter().chain(rest).fold(0, u64::wrapping_add)
-}
-
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn gigabytes_per_second(bytes: usize, seconds: Vec<f64>) -> f64 {

@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
 
+mod measure;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ use ascribe::engine::{
     Watch,
 };
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
+
+use crate::measure::median;
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
 const ROUNDS: usize = 9;
@@ -73,11 +77,6 @@ fn open_and_ask(path: &Path, query: &Query) -> Outcome<[f64; 3]> {
         }
     }
     Ok(times)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn table(sizes: [usize; 2], width: usize) -> Outcome<()> {

@@ -18,6 +18,92 @@ use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET};
 use super::panels::{PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 use super::x86::{Avx2, Avx512};
 
+/// The functions of `dense.rs`, compiled for the instruction sets that a token proves.
+macro_rules! compiled_for {
+    ($token:ident, $features:literal) => {
+        impl $token {
+            /// See [`product`](dense::product).
+            pub(super) fn product(
+                self,
+                rows: StridedRows<'_>,
+                panels: &Panels,
+                bias: Option<&[f32]>,
+                out: &mut StridedOutput<'_>,
+            ) {
+                #[target_feature(enable = $features)]
+                fn compiled(
+                    lanes: $token,
+                    rows: StridedRows<'_>,
+                    panels: &Panels,
+                    bias: Option<&[f32]>,
+                    out: &mut StridedOutput<'_>,
+                ) {
+                    dense::product(lanes, rows, panels, bias, out);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, rows, panels, bias, out) }
+            }
+
+            /// See [`gelu`](dense::gelu).
+            pub(super) fn gelu(self, values: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn compiled(lanes: $token, values: &mut [f32]) {
+                    dense::gelu(lanes, values);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, values) }
+            }
+
+            /// See [`gelu_tanh`](dense::gelu_tanh).
+            pub(super) fn gelu_tanh(self, values: &mut [f32]) {
+                #[target_feature(enable = $features)]
+                fn compiled(lanes: $token, values: &mut [f32]) {
+                    dense::gelu_tanh(lanes, values);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, values) }
+            }
+
+            /// See [`softmax`](dense::softmax).
+            pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
+                #[target_feature(enable = $features)]
+                fn compiled(lanes: $token, row: &mut [f32], scale: f32) {
+                    dense::softmax(lanes, row, scale);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, row, scale) }
+            }
+
+            /// See [`layer_norm`](dense::layer_norm).
+            pub(super) fn layer_norm(
+                self,
+                values: &mut [f32],
+                residual: &[f32],
+                gain: &[f32],
+                shift: &[f32],
+                epsilon: f32,
+            ) {
+                #[target_feature(enable = $features)]
+                fn compiled(
+                    lanes: $token,
+                    values: &mut [f32],
+                    residual: &[f32],
+                    gain: &[f32],
+                    shift: &[f32],
+                    epsilon: f32,
+                ) {
+                    dense::layer_norm(lanes, values, residual, gain, shift, epsilon);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, values, residual, gain, shift, epsilon) }
+            }
+        }
+    };
+}
+
+compiled_for!(Avx2, "avx2,fma,f16c");
+compiled_for!(Avx512, "avx512f,avx2,fma,f16c");
+
 /// Lanes 0-7 and 8-15. Sixteen registers hold six rows of sums, a row of the panel and a factor.
 impl DenseLanes for Avx2 {
     type Values = [__m256; 2];
@@ -110,89 +196,6 @@ fn power_of_two_avx2(values: __m256) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits))
 }
 
-impl Avx2 {
-    /// See [`product`](dense::product).
-    pub(super) fn product(
-        self,
-        rows: StridedRows<'_>,
-        panels: &Panels,
-        bias: Option<&[f32]>,
-        out: &mut StridedOutput<'_>,
-    ) {
-        // SAFETY: the token proves that the processor has the features of `product_avx2`.
-        unsafe { product_avx2(self, rows, panels, bias, out) }
-    }
-
-    /// See [`gelu`](dense::gelu).
-    pub(super) fn gelu(self, values: &mut [f32]) {
-        // SAFETY: the token proves that the processor has the features of `gelu_avx2`.
-        unsafe { gelu_avx2(self, values) }
-    }
-
-    /// See [`gelu_tanh`](dense::gelu_tanh).
-    pub(super) fn gelu_tanh(self, values: &mut [f32]) {
-        // SAFETY: the token proves that the processor has the features of `gelu_tanh_avx2`.
-        unsafe { gelu_tanh_avx2(self, values) }
-    }
-
-    /// See [`softmax`](dense::softmax).
-    pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
-        // SAFETY: the token proves that the processor has the features of `softmax_avx2`.
-        unsafe { softmax_avx2(self, row, scale) }
-    }
-
-    /// See [`layer_norm`](dense::layer_norm).
-    pub(super) fn layer_norm(
-        self,
-        values: &mut [f32],
-        residual: &[f32],
-        gain: &[f32],
-        shift: &[f32],
-        epsilon: f32,
-    ) {
-        // SAFETY: the token proves that the processor has the features of `layer_norm_avx2`.
-        unsafe { layer_norm_avx2(self, values, residual, gain, shift, epsilon) }
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn product_avx2(
-    lanes: Avx2,
-    rows: StridedRows<'_>,
-    panels: &Panels,
-    bias: Option<&[f32]>,
-    out: &mut StridedOutput<'_>,
-) {
-    dense::product(lanes, rows, panels, bias, out);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn gelu_avx2(lanes: Avx2, values: &mut [f32]) {
-    dense::gelu(lanes, values);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn gelu_tanh_avx2(lanes: Avx2, values: &mut [f32]) {
-    dense::gelu_tanh(lanes, values);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn softmax_avx2(lanes: Avx2, row: &mut [f32], scale: f32) {
-    dense::softmax(lanes, row, scale);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn layer_norm_avx2(
-    lanes: Avx2,
-    values: &mut [f32],
-    residual: &[f32],
-    gain: &[f32],
-    shift: &[f32],
-    epsilon: f32,
-) {
-    dense::layer_norm(lanes, values, residual, gain, shift, epsilon);
-}
-
 /// One register. Thirty-two hold twelve rows of sums and what they need.
 impl DenseLanes for Avx512 {
     type Values = __m512;
@@ -273,87 +276,4 @@ impl DenseLanes for Avx512 {
         // SAFETY: the token proves SSE, and a prefetch reads nothing that the program can see.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(row.0.as_ptr().cast()) }
     }
-}
-
-impl Avx512 {
-    /// See [`product`](dense::product).
-    pub(super) fn product(
-        self,
-        rows: StridedRows<'_>,
-        panels: &Panels,
-        bias: Option<&[f32]>,
-        out: &mut StridedOutput<'_>,
-    ) {
-        // SAFETY: the token proves that the processor has the features of `product_avx512`.
-        unsafe { product_avx512(self, rows, panels, bias, out) }
-    }
-
-    /// See [`gelu`](dense::gelu).
-    pub(super) fn gelu(self, values: &mut [f32]) {
-        // SAFETY: the token proves that the processor has the features of `gelu_avx512`.
-        unsafe { gelu_avx512(self, values) }
-    }
-
-    /// See [`gelu_tanh`](dense::gelu_tanh).
-    pub(super) fn gelu_tanh(self, values: &mut [f32]) {
-        // SAFETY: the token proves that the processor has the features of `gelu_tanh_avx512`.
-        unsafe { gelu_tanh_avx512(self, values) }
-    }
-
-    /// See [`softmax`](dense::softmax).
-    pub(super) fn softmax(self, row: &mut [f32], scale: f32) {
-        // SAFETY: the token proves that the processor has the features of `softmax_avx512`.
-        unsafe { softmax_avx512(self, row, scale) }
-    }
-
-    /// See [`layer_norm`](dense::layer_norm).
-    pub(super) fn layer_norm(
-        self,
-        values: &mut [f32],
-        residual: &[f32],
-        gain: &[f32],
-        shift: &[f32],
-        epsilon: f32,
-    ) {
-        // SAFETY: the token proves that the processor has the features of `layer_norm_avx512`.
-        unsafe { layer_norm_avx512(self, values, residual, gain, shift, epsilon) }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn product_avx512(
-    lanes: Avx512,
-    rows: StridedRows<'_>,
-    panels: &Panels,
-    bias: Option<&[f32]>,
-    out: &mut StridedOutput<'_>,
-) {
-    dense::product(lanes, rows, panels, bias, out);
-}
-
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn gelu_avx512(lanes: Avx512, values: &mut [f32]) {
-    dense::gelu(lanes, values);
-}
-
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn gelu_tanh_avx512(lanes: Avx512, values: &mut [f32]) {
-    dense::gelu_tanh(lanes, values);
-}
-
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn softmax_avx512(lanes: Avx512, row: &mut [f32], scale: f32) {
-    dense::softmax(lanes, row, scale);
-}
-
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn layer_norm_avx512(
-    lanes: Avx512,
-    values: &mut [f32],
-    residual: &[f32],
-    gain: &[f32],
-    shift: &[f32],
-    epsilon: f32,
-) {
-    dense::layer_norm(lanes, values, residual, gain, shift, epsilon);
 }

@@ -82,14 +82,12 @@ impl Read for CountedFile {
 #[cfg(test)]
 #[cfg(feature = "compression")]
 mod tests {
-    use std::fs;
     use std::io::Write;
-
-    use tempfile::TempDir;
 
     use super::*;
     use crate::base::limits::LINE_BYTES_MAX;
-    use crate::sources::{FieldNames, InputFormat, Opened, Position, Resumed, open_path};
+    use crate::sources::sample_file::SampleFile;
+    use crate::sources::{FieldNames, InputFormat, Opened, Position, Resumed};
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -104,40 +102,18 @@ mod tests {
     type Compress = fn(&[u8]) -> Vec<u8>;
     const BOTH: [(&str, Compress); 2] = [("a.jsonl.gz", gzip), ("a.jsonl.ZST", zstd)];
 
-    struct Case {
-        folder: TempDir,
-        name: &'static str,
+    fn open(file: &SampleFile, resume: Option<&Position>) -> Opened {
+        file.open(&FieldNames::default(), resume)
     }
 
-    impl Case {
-        fn new(name: &'static str, bytes: &[u8]) -> Self {
-            let case = Self { folder: TempDir::new().unwrap(), name };
-            case.write(bytes);
-            case
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join(self.name)
-        }
-
-        fn write(&self, bytes: &[u8]) {
-            let _ = fs::remove_file(self.path());
-            fs::write(self.path(), bytes).unwrap();
-        }
-
-        fn open(&self, resume: Option<&Position>) -> Opened {
-            open_path(&self.path(), None, &FieldNames::default(), resume).unwrap()
-        }
-
-        /// The texts up to the end or the first refusal.
-        fn texts(opened: &mut Opened) -> (Vec<String>, Option<SourceError>) {
-            let mut texts = Vec::new();
-            loop {
-                match opened.source.next() {
-                    Ok(Some(document)) => texts.push(document.text.unwrap_or_default()),
-                    Ok(None) => return (texts, None),
-                    Err(error) => return (texts, Some(error)),
-                }
+    /// The texts up to the end or the first refusal.
+    fn texts(opened: &mut Opened) -> (Vec<String>, Option<SourceError>) {
+        let mut texts = Vec::new();
+        loop {
+            match opened.source.next() {
+                Ok(Some(document)) => texts.push(document.text.unwrap_or_default()),
+                Ok(None) => return (texts, None),
+                Err(error) => return (texts, Some(error)),
             }
         }
     }
@@ -149,9 +125,9 @@ mod tests {
         for (name, compress) in BOTH {
             let (first, second) = LINES.split_at(5);
             let bytes = [compress(first.as_bytes()), compress(b""), compress(second.as_bytes())].concat();
-            let case = Case::new(name, &bytes);
-            let mut opened = case.open(None);
-            assert_eq!(Case::texts(&mut opened).0, ["a", "b"], "{name}");
+            let case = SampleFile::new(name, &bytes);
+            let mut opened = open(&case, None);
+            assert_eq!(texts(&mut opened).0, ["a", "b"], "{name}");
             assert_eq!(opened.source.total_bytes(), Some(bytes.len() as u64));
             assert_eq!(opened.source.consumed_bytes(), bytes.len() as u64, "{name}");
             assert_eq!(opened.source.position().unwrap().consumed_bytes, LINES.len() as u64, "{name}");
@@ -163,22 +139,22 @@ mod tests {
     #[test]
     fn a_file_goes_on_behind_what_was_read_even_if_it_has_grown() {
         for (name, compress) in BOTH {
-            let case = Case::new(name, &compress(LINES.as_bytes()));
+            let case = SampleFile::new(name, &compress(LINES.as_bytes()));
             for (split, rest) in [(1, &["b", "c"][..]), (2, &["c"])] {
                 case.write(&compress(LINES.as_bytes()));
-                let mut opened = case.open(None);
+                let mut opened = open(&case, None);
                 for _ in 0..split {
                     opened.source.next().unwrap().unwrap();
                 }
                 let position = opened.source.position().unwrap();
                 case.write(&[compress(LINES.as_bytes()), compress(b"{\"text\":\"c\"}")].concat());
-                let mut again = case.open(Some(&position));
+                let mut again = open(&case, Some(&position));
                 assert_eq!(again.resumed, Resumed::Continued { records: split }, "{name}");
-                assert_eq!(Case::texts(&mut again).0, rest, "{name}");
+                assert_eq!(texts(&mut again).0, rest, "{name}");
                 case.write(&compress(LINES.replace('a', "x").as_bytes()));
-                let mut changed = case.open(Some(&position));
+                let mut changed = open(&case, Some(&position));
                 assert_eq!(changed.resumed, Resumed::Changed, "{name}");
-                assert_eq!(Case::texts(&mut changed).0, ["x", "b"], "{name}");
+                assert_eq!(texts(&mut changed).0, ["x", "b"], "{name}");
             }
         }
     }
@@ -187,10 +163,10 @@ mod tests {
     fn a_file_that_was_cut_off_is_refused() {
         for (name, compress) in BOTH {
             let bytes = compress(LINES.as_bytes());
-            let case = Case::new(name, &bytes);
+            let case = SampleFile::new(name, &bytes);
             for length in 1..bytes.len() {
                 case.write(&bytes[..length]);
-                let (texts, error) = Case::texts(&mut case.open(None));
+                let (texts, error) = texts(&mut open(&case, None));
                 let error = error.unwrap_or_else(|| panic!("{name} cut at {length} was read")).to_string();
                 assert!(
                     error.contains("cannot decompress") && error.contains("ends in the middle"),
@@ -205,14 +181,14 @@ mod tests {
     fn changed_bytes_never_panic() {
         for (name, compress) in BOTH {
             let bytes = compress(LINES.as_bytes());
-            let case = Case::new(name, &bytes);
+            let case = SampleFile::new(name, &bytes);
             let mut refused = 0;
             for offset in 0..bytes.len() {
                 for change in [0x01, 0x10, 0x80, 0xff] {
                     let mut bytes = bytes.clone();
                     bytes[offset] ^= change;
                     case.write(&bytes);
-                    refused += usize::from(Case::texts(&mut case.open(None)).1.is_some());
+                    refused += usize::from(texts(&mut open(&case, None)).1.is_some());
                 }
             }
             assert!(refused > bytes.len(), "{name}: {refused} changes were noticed");
@@ -225,7 +201,7 @@ mod tests {
         for (name, compress) in BOTH {
             let bytes = compress(&spaces);
             assert!(bytes.len() < 100_000);
-            let (texts, error) = Case::texts(&mut Case::new(name, &bytes).open(None));
+            let (texts, error) = texts(&mut open(&SampleFile::new(name, &bytes), None));
             assert!(texts.is_empty() && matches!(error, Some(SourceError::LineTooLong { .. })), "{error:?}");
         }
     }

@@ -23,6 +23,7 @@
 //! | `matrix.rs` | ready vectors as rows of a mapped matrix |
 //! | `npy.rs` | a matrix from npy bytes |
 //! | `open.rs` | the reader for a path or stream, from the start or from a position |
+//! | `sample_file.rs` | a file for the tests of readers |
 //! | `source.rs` | what every reader of documents does |
 //! | `tensors.rs` | a matrix from safetensors bytes |
 //! | `tests.rs` | suites over all readers: round trips, resuming, cut-off and changed bytes |
@@ -42,6 +43,8 @@ mod lines;
 mod matrix;
 mod npy;
 mod open;
+#[cfg(test)]
+mod sample_file;
 mod source;
 mod tensors;
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Suites over all readers of documents: round trips, resuming, cut-off and changed bytes.
 
 use std::fs;
-use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use super::sample_file::SampleFile;
 use super::*;
 use crate::base::Fingerprint;
 
@@ -55,48 +55,23 @@ fn samples() -> [(InputFormat, &'static str, FieldNames, &'static str, usize); 4
     ]
 }
 
-struct Case {
-    folder: TempDir,
-    name: &'static str,
-}
-
-impl Case {
-    fn new(name: &'static str, bytes: &[u8]) -> Self {
-        let case = Self { folder: TempDir::new().unwrap(), name };
-        case.write(bytes);
-        case
+/// The position behind the first `count` documents.
+fn position_behind(file: &SampleFile, fields: &FieldNames, count: usize) -> Position {
+    let mut source = file.open(fields, None).source;
+    for _ in 0..count {
+        source.next().unwrap().unwrap();
     }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join(self.name)
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        fs::write(self.path(), bytes).unwrap();
-    }
-
-    fn open(&self, fields: &FieldNames, resume: Option<&Position>) -> Opened {
-        open_path(&self.path(), None, fields, resume).unwrap()
-    }
-
-    /// The position behind the first `count` documents.
-    fn position(&self, fields: &FieldNames, count: usize) -> Position {
-        let mut source = self.open(fields, None).source;
-        for _ in 0..count {
-            source.next().unwrap().unwrap();
-        }
-        source.position().unwrap()
-    }
+    source.position().unwrap()
 }
 
 #[test]
 fn going_on_behind_any_document_gives_the_same_as_one_pass() {
     for (_, name, fields, text, count) in samples() {
-        let case = Case::new(name, text.as_bytes());
+        let case = SampleFile::new(name, text.as_bytes());
         let (whole, error) = drain(case.open(&fields, None).source.as_mut());
         assert!(error.is_none() && whole.len() == count, "{name}: {error:?}");
         for split in 0..=count {
-            let position = case.position(&fields, split);
+            let position = position_behind(&case, &fields, split);
             let consumed = position.consumed_bytes as usize;
             assert_eq!(position.prefix, Fingerprint::of(&text.as_bytes()[..consumed]), "{name}");
             let mut opened = case.open(&fields, Some(&position));
@@ -109,7 +84,7 @@ fn going_on_behind_any_document_gives_the_same_as_one_pass() {
             let (rest, error) = drain(opened.source.as_mut());
             assert!(error.is_none(), "{name}: {error:?}");
             assert_eq!(rest, whole[split..], "{name} from document {split}");
-            assert_eq!(opened.source.position().unwrap(), case.position(&fields, count), "{name}");
+            assert_eq!(opened.source.position().unwrap(), position_behind(&case, &fields, count), "{name}");
             assert_eq!(opened.source.consumed_bytes(), text.len() as u64);
             assert_eq!(opened.source.total_bytes(), Some(text.len() as u64));
         }
@@ -128,8 +103,8 @@ fn a_file_that_grew_goes_on_behind_the_consumed_part() {
         ("in.txt", "a\n\nb", "\nc"),
         ("in.txt", "a\n\nb\r", "\nc"),
     ] {
-        let case = Case::new(name, old.as_bytes());
-        let position = case.position(&fields, 2);
+        let case = SampleFile::new(name, old.as_bytes());
+        let position = position_behind(&case, &fields, 2);
         case.write(format!("{old}{more}").as_bytes());
         let (whole, _) = drain(case.open(&fields, None).source.as_mut());
         let mut opened = case.open(&fields, Some(&position));
@@ -149,9 +124,9 @@ fn a_last_line_that_was_added_to_is_a_change() {
     for (name, old, more) in
         [("in.txt", "a\nb", "c\n"), ("in.csv", "text\na\nb", "b"), ("in.jsonl", "{}\n{}", " {}\n")]
     {
-        let case = Case::new(name, old.as_bytes());
+        let case = SampleFile::new(name, old.as_bytes());
         let fields = FieldNames::default();
-        let position = case.position(&fields, 2);
+        let position = position_behind(&case, &fields, 2);
         case.write(format!("{old}{more}").as_bytes());
         let opened = case.open(&fields, Some(&position));
         assert_eq!(opened.resumed, Resumed::Changed, "{name}");
@@ -163,8 +138,8 @@ fn a_last_line_that_was_added_to_is_a_change() {
 #[test]
 fn a_changed_or_shorter_prefix_starts_again() {
     for (_, name, fields, text, count) in samples() {
-        let case = Case::new(name, text.as_bytes());
-        let position = case.position(&fields, count);
+        let case = SampleFile::new(name, text.as_bytes());
+        let position = position_behind(&case, &fields, count);
         let (whole, _) = drain(case.open(&fields, None).source.as_mut());
         // The last line end does not matter to the documents, but one consumed byte less does.
         case.write(&text.as_bytes()[..position.consumed_bytes as usize - 1]);
@@ -183,7 +158,7 @@ fn a_changed_or_shorter_prefix_starts_again() {
 
 #[test]
 fn a_position_inside_the_header_or_beyond_the_file_is_a_change() {
-    let case = Case::new("in.csv", b"text\na\n");
+    let case = SampleFile::new("in.csv", b"text\na\n");
     for consumed in [1, 4, u64::MAX] {
         let prefix = Fingerprint::of(&b"text\na\n"[..consumed.min(7) as usize]);
         let position = Position { consumed_bytes: consumed, prefix, consumed_records: 1 };
@@ -193,7 +168,7 @@ fn a_position_inside_the_header_or_beyond_the_file_is_a_change() {
 
 #[test]
 fn a_position_does_not_move_for_a_refused_record() {
-    let case = Case::new("in.jsonl", b"{}\n\n?\n");
+    let case = SampleFile::new("in.jsonl", b"{}\n\n?\n");
     let mut source = case.open(&FieldNames::default(), None).source;
     source.next().unwrap();
     source.next().unwrap_err();

@@ -94,12 +94,8 @@ impl Batches for StreamBatches {
         &self.consumed
     }
 
-    fn name(&self) -> &str {
-        &self.file.name
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.file.length
+    fn file(&self) -> &FileBytes {
+        &self.file
     }
 }
 
@@ -194,11 +190,7 @@ impl Batches for FileBatches {
         &self.consumed
     }
 
-    fn name(&self) -> &str {
-        &self.file.name
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.file.length
+    fn file(&self) -> &FileBytes {
+        &self.file
     }
 }

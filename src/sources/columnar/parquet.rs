@@ -224,11 +224,7 @@ impl Batches for ParquetBatches {
         &self.consumed
     }
 
-    fn name(&self) -> &str {
-        &self.file.name
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.file.length
+    fn file(&self) -> &FileBytes {
+        &self.file
     }
 }

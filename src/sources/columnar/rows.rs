@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use serde_json::Map;
 
-use super::file_bytes::Consumed;
+use super::file_bytes::{Consumed, FileBytes};
 use super::values::{Budget, CellProblem, VectorProblem, cell, unfit_type, vector};
 use crate::base::limits::EMBEDDING_WIDTH_MAX;
 use crate::sources::error::shortened;
@@ -25,11 +25,8 @@ pub(super) trait Batches: Send {
     /// What was read of the file for the batches given so far. Batches that share it may follow one another.
     fn consumed(&self) -> &Consumed;
 
-    /// Name of the file for messages.
-    fn name(&self) -> &str;
-
-    /// Bytes of the file.
-    fn total_bytes(&self) -> u64;
+    /// The file.
+    fn file(&self) -> &FileBytes;
 }
 
 /// Reads the rows of a columnar file: every row one document, every other column than the named ones metadata.
@@ -53,7 +50,7 @@ pub(in crate::sources) struct ColumnarRows {
 impl ColumnarRows {
     pub(super) fn new(batches: Box<dyn Batches>, fields: FieldNames) -> Result<Self, SourceError> {
         fields.check()?;
-        let input = || batches.name().to_owned();
+        let input = || batches.file().name.clone();
         let schema = batches.schema();
         let mut seen = HashSet::new();
         for field in schema.fields() {
@@ -116,7 +113,7 @@ impl ColumnarRows {
 
     fn document(&self, batch: &RecordBatch, row: usize) -> Result<Document, SourceError> {
         let place =
-            Place { input: self.batches.name().to_owned(), unit: "row", number: self.returned_records + 1 };
+            Place { input: self.batches.file().name.clone(), unit: "row", number: self.returned_records + 1 };
         let mut members = Map::new();
         let mut budget = Budget::of_row();
         let mut ready = None;
@@ -177,7 +174,7 @@ fn vector_error(
 impl Source for ColumnarRows {
     fn next(&mut self) -> Result<Option<Document>, SourceError> {
         if self.refused {
-            return Err(SourceError::AlreadyRefused { input: self.batches.name().to_owned() });
+            return Err(SourceError::AlreadyRefused { input: self.batches.file().name.clone() });
         }
         let result = self.read();
         match &result {
@@ -202,11 +199,11 @@ impl Source for ColumnarRows {
     }
 
     fn name(&self) -> &str {
-        self.batches.name()
+        &self.batches.file().name
     }
 
     fn total_bytes(&self) -> Option<u64> {
-        Some(self.batches.total_bytes())
+        Some(self.batches.file().length)
     }
 
     fn consumed_bytes(&self) -> u64 {

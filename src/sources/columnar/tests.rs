@@ -13,10 +13,10 @@ use arrow_array::{
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use half::f16;
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::base::Fingerprint;
 use crate::base::limits::EMBEDDING_WIDTH_MAX;
+use crate::sources::sample_file::SampleFile;
 use crate::sources::{Document, FieldNames, Opened, Position, Resumed, Source, SourceError, open_path};
 
 /// The fixtures that hold the rows of `expected.jsonl`, as far as this build reads them.
@@ -58,8 +58,7 @@ fn read(path: &std::path::Path, fields: &FieldNames) -> Result<Vec<Document>, So
 
 /// A file of its own that can be damaged.
 struct Case {
-    folder: TempDir,
-    name: &'static str,
+    file: SampleFile,
     bytes: Vec<u8>,
 }
 
@@ -69,9 +68,7 @@ impl Case {
     }
 
     fn new(name: &'static str, bytes: Vec<u8>) -> Self {
-        let case = Self { folder: TempDir::new().unwrap(), name, bytes };
-        case.write(&case.bytes);
-        case
+        Self { file: SampleFile::new(name, &bytes), bytes }
     }
 
     fn of_columns(name: &'static str, columns: Vec<(&str, ArrayRef)>) -> Self {
@@ -92,26 +89,20 @@ impl Case {
         Self::new(name, bytes)
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join(self.name)
-    }
-
     fn write(&self, bytes: &[u8]) {
-        // A file that is cut to nothing first is flushed by some file systems, thousands of times here.
-        let _ = fs::remove_file(self.path());
-        fs::write(self.path(), bytes).unwrap();
+        self.file.write(bytes);
     }
 
     fn open(&self, resume: Option<&Position>) -> Opened {
-        open_path(&self.path(), None, &roles(), resume).unwrap()
+        self.file.open(&roles(), resume)
     }
 
     fn read(&self, fields: &FieldNames) -> Result<Vec<Document>, SourceError> {
-        read(&self.path(), fields)
+        read(&self.file.path(), fields)
     }
 
     fn refusal(&self, fields: &FieldNames) -> String {
-        self.read(fields).expect_err(self.name).to_string()
+        self.read(fields).expect_err(self.file.name).to_string()
     }
 }
 
@@ -199,7 +190,7 @@ fn cut_off_files_are_refused() {
         let whole = case.read(&roles()).unwrap();
         for length in 0..case.bytes.len() {
             case.write(&case.bytes[..length]);
-            let opened = open_path(&case.path(), None, &roles(), None);
+            let opened = open_path(&case.file.path(), None, &roles(), None);
             let (documents, error) = match opened {
                 Ok(mut opened) => drain(opened.source.as_mut()),
                 Err(error) => (Vec::new(), Some(error)),
