@@ -7,13 +7,17 @@
 //!   adds up: i and i + 8, then i and i + 4, i + 2, i + 1.
 //! - Functions are polynomials evaluated by Horner's rule with fused multiply-adds, written down here.
 //!
-//! Everything is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set.
+//! Everything is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set. A product
+//! enters such a wrapper once more for each tile ([`DenseLanes::tile`]).
 
 use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 
-/// Steps of the depth taken at once: sixteen columns of them, 16 KiB, stay in the first-level cache while all rows of
-/// a block pass by.
-const DEPTH_BLOCK: usize = 256;
+/// Steps of the depth taken at once: sixteen columns of them, 24 KiB, stay in the first-level cache while all rows of
+/// a block pass by. Fewer (128, 192, 256) cost 3 to 8% of an encoder's time, as sums are stored and loaded again.
+const DEPTH_BLOCK: usize = 384;
+
+/// Steps of the inner loop of a product between two of its tests.
+const UNROLLED: usize = 4;
 
 /// 1.5 * 2^23: adding it to a small number rounds that to an integer, which then stands in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
@@ -44,6 +48,12 @@ pub(super) trait DenseLanes: Copy {
     fn maximum(self, left: Self::Values, right: Self::Values) -> Self::Values;
     /// 2 to the power n, where `values` is n + 1.5 * 2^23 and -126 <= n <= 127.
     fn power_of_two(self, values: Self::Values) -> Self::Values;
+    /// [`tile`] of 1 to [`ROWS`](Self::ROWS) rows, as a function of its own.
+    ///
+    /// Why not inlined like the rest: in one function with everything around it, the addresses of six rows no longer fit
+    /// the registers. The inner loop then has half as many instructions again, which does not show while a core has one
+    /// thread and costs a third of the speed as soon as its other hardware thread is busy.
+    fn tile(self, rows: usize, tile: Tile<'_>);
     /// Asks for a cache line that is needed soon.
     fn prefetch(self, row: &StoredRow);
 }
@@ -69,30 +79,32 @@ pub(super) fn product<L: DenseLanes>(
         }
         return;
     }
+    let tiles = rows.count.div_ceil(L::ROWS);
     let mut begin = 0;
     while begin < depth {
         let end = depth.min(begin + DEPTH_BLOCK);
         let bias = bias.filter(|_| end == depth);
         for index in 0..panels.panel_count() {
             let first = index * PANEL_COLUMNS;
-            let step = Step {
-                panel: panels.panel(index, begin..end),
-                next: panels.panel(index + 1, begin..end),
-                columns: first..panels.columns().min(first + PANEL_COLUMNS),
-                depth: begin,
-                bias,
-            };
-            // Each tile asks for its share of the next panel: weights come from the last-level cache or from memory, and
-            // the first tile of a panel would wait for them. Measured on a whole encoder it saves 6 to 11% of the time.
-            let share = step.next.len().div_ceil(rows.count.div_ceil(L::ROWS));
-            let (mut row, mut asked) = (0, 0);
-            while row < rows.count {
-                let count = L::ROWS.min(rows.count - row);
-                for line in &step.next[asked..step.next.len().min(asked + share)] {
-                    lanes.prefetch(line);
-                }
-                asked = step.next.len().min(asked + share);
-                step.rows(lanes, rows, row, count, out);
+            let columns = PANEL_COLUMNS.min(panels.columns() - first);
+            let next = panels.panel(index + 1, begin..end);
+            let mut ahead = next.chunks(next.len().div_ceil(tiles.max(1)).max(1));
+            let mut row = 0;
+            for left in (1..=tiles).rev() {
+                let tile = Tile {
+                    rows: &rows.values[row * rows.stride + begin..],
+                    row_stride: rows.stride,
+                    panel: panels.panel(index, begin..end),
+                    ahead: ahead.next().unwrap_or_default(),
+                    resumed: begin > 0,
+                    bias: bias.map(|bias| &bias[first..][..columns]),
+                    out: &mut out.values[row * out.stride + first..],
+                    out_stride: out.stride,
+                    columns,
+                };
+                // Tiles of equal height: a low one waits for its own sums.
+                let count = (rows.count - row).div_ceil(left);
+                lanes.tile(count, tile);
                 row += count;
             }
         }
@@ -100,86 +112,96 @@ pub(super) fn product<L: DenseLanes>(
     }
 }
 
-/// One panel's part of a product, over one block of the depth.
-struct Step<'a> {
+/// Some rows' part of a product: one panel, over one block of the depth.
+#[derive(Debug)]
+pub(super) struct Tile<'a> {
+    /// The first row, from the first step of the block of the depth, and the rows behind it.
+    rows: &'a [f32],
+    row_stride: usize,
     panel: &'a [StoredRow],
-    next: &'a [StoredRow],
-    columns: std::ops::Range<usize>,
-    /// First step of the depth.
-    depth: usize,
+    /// Part of the next panel to ask for. Weights come from the last-level cache or from memory, and the first tile of
+    /// the next panel would wait for them.
+    ahead: &'a [StoredRow],
+    /// Whether the output holds the sums of earlier steps of the depth.
+    resumed: bool,
+    /// What is added at the end, if this is the last block of the depth.
     bias: Option<&'a [f32]>,
+    /// The first row's columns, and what lies behind them.
+    out: &'a mut [f32],
+    out_stride: usize,
+    /// Columns that exist: sixteen, except of the last panel.
+    columns: usize,
 }
 
-impl Step<'_> {
-    #[inline(always)]
-    fn rows<L: DenseLanes>(
-        &self,
-        lanes: L,
-        rows: StridedRows<'_>,
-        row: usize,
-        count: usize,
-        out: &mut StridedOutput<'_>,
-    ) {
-        match count {
-            1 => self.tile::<L, 1>(lanes, rows, row, out),
-            2 => self.tile::<L, 2>(lanes, rows, row, out),
-            3 => self.tile::<L, 3>(lanes, rows, row, out),
-            4 => self.tile::<L, 4>(lanes, rows, row, out),
-            5 => self.tile::<L, 5>(lanes, rows, row, out),
-            6 => self.tile::<L, 6>(lanes, rows, row, out),
-            7 => self.tile::<L, 7>(lanes, rows, row, out),
-            8 => self.tile::<L, 8>(lanes, rows, row, out),
-            9 => self.tile::<L, 9>(lanes, rows, row, out),
-            10 => self.tile::<L, 10>(lanes, rows, row, out),
-            11 => self.tile::<L, 11>(lanes, rows, row, out),
-            // `product` asks for at most `ROWS` of its lanes, and no lanes have more than twelve.
-            _ => self.tile::<L, 12>(lanes, rows, row, out),
+/// `R` rows of a product: their sums stay in registers while the panel passes by.
+#[inline(always)]
+pub(super) fn tile<L: DenseLanes, const R: usize>(lanes: L, tile: Tile<'_>) {
+    let Tile { rows, row_stride, panel, ahead, resumed, bias, out, out_stride, columns } = tile;
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * row_stride..][..panel.len()]);
+    let mut sums = [lanes.splat(0.0); R];
+    if resumed {
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = lanes.load(&padded(&out[row * out_stride..][..columns]));
         }
     }
+    let (blocks, rest) = panel.as_chunks::<UNROLLED>();
+    let row_blocks: [&[[f32; UNROLLED]]; R] =
+        std::array::from_fn(|row| &rows[row].as_chunks().0[..blocks.len()]);
+    // One line a turn of the loop: all at once they would wait for each other. A turn has no test for it either, so that
+    // there are two loops.
+    let (at_once, ahead) = ahead.split_at(ahead.len().saturating_sub(blocks.len()));
+    for line in at_once {
+        lanes.prefetch(line);
+    }
+    for (index, (block, line)) in blocks.iter().zip(ahead).enumerate() {
+        lanes.prefetch(line);
+        sums = with_block(lanes, sums, &row_blocks, block, index);
+    }
+    for (index, block) in blocks.iter().enumerate().skip(ahead.len()) {
+        sums = with_block(lanes, sums, &row_blocks, block, index);
+    }
+    for (step, right) in (panel.len() - rest.len()..).zip(rest) {
+        let right = lanes.load(&right.0);
+        for row in 0..R {
+            sums[row] = lanes.multiply_add(sums[row], lanes.splat(rows[row][step]), right);
+        }
+    }
+    if let Some(bias) = bias {
+        let bias = lanes.load(&padded(bias));
+        for sum in &mut sums {
+            *sum = lanes.add(*sum, bias);
+        }
+    }
+    for (row, sum) in sums.into_iter().enumerate() {
+        let to = &mut out[row * out_stride..][..columns];
+        match to.as_mut_array::<PANEL_COLUMNS>() {
+            Some(to) => lanes.store(sum, to),
+            None => {
+                let mut whole = [0.0; PANEL_COLUMNS];
+                lanes.store(sum, &mut whole);
+                to.copy_from_slice(&whole[..columns]);
+            }
+        }
+    }
+}
 
-    /// `R` rows from `row`: their sums stay in registers while the panel passes by.
-    #[inline(always)]
-    fn tile<L: DenseLanes, const R: usize>(
-        &self,
-        lanes: L,
-        rows: StridedRows<'_>,
-        row: usize,
-        out: &mut StridedOutput<'_>,
-    ) {
-        let depth = self.panel.len();
-        let mut left: [&[f32]; R] = [&[]; R];
-        let mut sums = [lanes.splat(0.0); R];
-        for index in 0..R {
-            left[index] = &rows.values[(row + index) * rows.stride + self.depth..][..depth];
-            if self.depth > 0 {
-                let earlier = &out.values[(row + index) * out.stride..][self.columns.clone()];
-                sums[index] = lanes.load(&padded(earlier));
-            }
-        }
-        for (step, right) in self.panel.iter().enumerate() {
-            let right = lanes.load(&right.0);
-            for index in 0..R {
-                sums[index] = lanes.multiply_add(sums[index], lanes.splat(left[index][step]), right);
-            }
-        }
-        if let Some(bias) = self.bias {
-            let bias = lanes.load(&padded(&bias[self.columns.clone()]));
-            for sum in &mut sums {
-                *sum = lanes.add(*sum, bias);
-            }
-        }
-        for (index, sum) in sums.into_iter().enumerate() {
-            let to = &mut out.values[(row + index) * out.stride..][self.columns.clone()];
-            match to.as_mut_array::<PANEL_COLUMNS>() {
-                Some(to) => lanes.store(sum, to),
-                None => {
-                    let mut whole = [0.0; PANEL_COLUMNS];
-                    lanes.store(sum, &mut whole);
-                    to.copy_from_slice(&whole[..to.len()]);
-                }
-            }
+/// The sums, and the products of block `index` of the rows with `panel`. By value: behind a reference they would lie in
+/// memory.
+#[inline(always)]
+fn with_block<L: DenseLanes, const R: usize>(
+    lanes: L,
+    mut sums: [L::Values; R],
+    rows: &[&[[f32; UNROLLED]]; R],
+    panel: &[StoredRow; UNROLLED],
+    index: usize,
+) -> [L::Values; R] {
+    for (step, right) in panel.iter().enumerate() {
+        let right = lanes.load(&right.0);
+        for row in 0..R {
+            sums[row] = lanes.multiply_add(sums[row], lanes.splat(rows[row][index][step]), right);
         }
     }
+    sums
 }
 
 /// exp(x) for x <= 0, to 2 units in the last place; below -87 it is that of -87, 1.6e-38.

@@ -1,7 +1,7 @@
 //! Sixteen f32 lanes without vector registers: the specification of `dense.rs`, and the back-end where nothing better
 //! is detected. Where the target has fused multiply-adds the compiler makes vectors of these loops.
 
-use super::dense::{DenseLanes, POWER_OF_TWO_OFFSET};
+use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
 use super::panels::{PANEL_COLUMNS, PanelRow, StoredRow};
 
 /// Lanes as an array.
@@ -21,6 +21,17 @@ impl DenseLanes for Scalar {
     type Values = PanelRow;
 
     const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn tile(self, rows: usize, tile: Tile<'_>) {
+        match rows {
+            1 => dense::tile::<Self, 1>(self, tile),
+            2 => dense::tile::<Self, 2>(self, tile),
+            3 => dense::tile::<Self, 3>(self, tile),
+            // `product` asks for at most `ROWS`.
+            _ => dense::tile::<Self, 4>(self, tile),
+        }
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Values {

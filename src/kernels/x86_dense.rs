@@ -14,14 +14,28 @@ use std::arch::x86_64::{
     _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET};
+use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
 use super::panels::{PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 use super::x86::{Avx2, Avx512};
 
-/// The functions of `dense.rs`, compiled for the instruction sets that a token proves.
+/// The functions of `dense.rs`, compiled for the instruction sets that a token proves. Last come the heights of tiles,
+/// from 1 to the largest.
 macro_rules! compiled_for {
-    ($token:ident, $features:literal) => {
+    ($token:ident, $features:literal, $($rows:literal)+) => {
         impl $token {
+            /// See [`tile`](dense::tile). Calls go through a table because functions that are named in the call are
+            /// inlined again, `inline(never)` or not.
+            #[inline(always)]
+            fn compiled_tile(self, rows: usize, tile: Tile<'_>) {
+                #[target_feature(enable = $features)]
+                fn compiled<const R: usize>(lanes: $token, tile: Tile<'_>) {
+                    dense::tile::<$token, R>(lanes, tile);
+                }
+                const TILES: &[unsafe fn($token, Tile<'_>)] = &[$(compiled::<$rows>),+];
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { TILES[rows - 1](self, tile) }
+            }
+
             /// See [`product`](dense::product).
             pub(super) fn product(
                 self,
@@ -101,14 +115,19 @@ macro_rules! compiled_for {
     };
 }
 
-compiled_for!(Avx2, "avx2,fma,f16c");
-compiled_for!(Avx512, "avx512f,avx2,fma,f16c");
+compiled_for!(Avx2, "avx2,fma,f16c", 1 2 3 4 5 6);
+compiled_for!(Avx512, "avx512f,avx2,fma,f16c", 1 2 3 4 5 6 7 8 9 10 11 12);
 
 /// Lanes 0-7 and 8-15. Sixteen registers hold six rows of sums, a row of the panel and a factor.
 impl DenseLanes for Avx2 {
     type Values = [__m256; 2];
 
     const ROWS: usize = 6;
+
+    #[inline(always)]
+    fn tile(self, rows: usize, tile: Tile<'_>) {
+        self.compiled_tile(rows, tile);
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Values {
@@ -201,6 +220,11 @@ impl DenseLanes for Avx512 {
     type Values = __m512;
 
     const ROWS: usize = 12;
+
+    #[inline(always)]
+    fn tile(self, rows: usize, tile: Tile<'_>) {
+        self.compiled_tile(rows, tile);
+    }
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Values {
