@@ -15,11 +15,27 @@ import sys
 import tempfile
 import time
 
-import numpy
-import onnxruntime
-import torch
-from safetensors.torch import load_file
-from transformers import BertConfig, BertModel
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--program", required=True, help="the built bench `encoder`")
+    parser.add_argument("--model", required=True, help="BERT directory")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", help="measure these alone beside ascribe, such as onnx,torch")
+    parser.add_argument("--json", action="store_true", help="the table as JSON")
+    return parser.parse_args()
+
+
+GIVEN = arguments()
+# OpenBLAS, which may stand behind PyTorch, reads this when it is loaded and does not follow `torch.set_num_threads`.
+os.environ["OPENBLAS_NUM_THREADS"] = str(GIVEN.threads)
+
+import numpy  # noqa: E402
+import onnxruntime  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from transformers import BertConfig, BertModel  # noqa: E402
 
 LENGTHS = (32, 128, 256)
 BATCHES = (1, 8, 32)
@@ -116,15 +132,7 @@ def export(model, folder):
     return paths
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--program", required=True, help="the built bench `encoder`")
-    parser.add_argument("--model", required=True, help="BERT directory")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", help="measure these alone beside ascribe, such as onnx,torch")
-    parser.add_argument("--json", action="store_true", help="the table as JSON")
-    given = parser.parse_args()
+def main(given):
     torch.set_num_threads(given.threads)
     model = Sentences(given.model)
     with tempfile.TemporaryDirectory() as folder:
@@ -182,4 +190,4 @@ def measure(programs, texts, length, rounds):
 
 
 if __name__ == "__main__":
-    main()
+    main(GIVEN)
