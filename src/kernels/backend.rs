@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
+use super::codes::{self, CODE_QUERIES_MAX, CodeQueries, ScalarCodes, code_row_bytes};
 use super::dense;
 use super::panels::{Panels, StridedOutput, StridedRows};
 use super::scalar;
@@ -41,6 +42,24 @@ pub enum KernelError {
         left: usize,
         /// Values of the second vector.
         right: usize,
+    },
+    /// A pass over codes serves one to four queries.
+    #[error("{given} queries for one pass over codes; give 1 to {CODE_QUERIES_MAX}")]
+    Queries {
+        /// Queries given.
+        given: usize,
+    },
+    /// The bytes are not the rows of codes that were asked for.
+    #[error(
+        "{given} bytes are not {rows} rows of {width} codes; check the width and the row count of the index"
+    )]
+    CodeBytes {
+        /// Codes of a row, without the padding.
+        width: usize,
+        /// Number of rows asked for.
+        rows: usize,
+        /// Bytes given.
+        given: usize,
     },
     /// A matrix that is shorter or longer than its shape.
     #[error("{what}: {given} values given, {needed} needed; check the shapes")]
@@ -220,6 +239,34 @@ impl Kernels {
         let mut score = [0.0];
         self.dots(ElementType::F32, query, &bytes, &mut score)?;
         Ok(score[0])
+    }
+
+    /// Sum of codes times steps for each row of codes and each query: that of row r and query j of n goes to
+    /// `out[r * n + j]`. A row is [`code_row_bytes`] signed bytes, those beyond the width 0.
+    ///
+    /// # Errors
+    /// `rows` is not a whole number of rows, or `out` has not one place for each row and query; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width x queries), no allocation.
+    pub fn code_dots(self, queries: &CodeQueries, rows: &[u8], out: &mut [i32]) -> Result<(), KernelError> {
+        let (width, count) = (queries.width(), out.len() / queries.queries().len());
+        let needed = code_row_bytes(width).checked_mul(count);
+        if needed != Some(rows.len()) || !out.len().is_multiple_of(queries.queries().len()) {
+            return Err(KernelError::CodeBytes { width, rows: count, given: rows.len() });
+        }
+        if rows.is_empty() {
+            out.fill(0);
+            return Ok(());
+        }
+        match self.backend {
+            Backend::Scalar => codes::code_dots_of(ScalarCodes, queries, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.code_dots(queries, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.code_dots(queries, rows, out),
+        }
+        Ok(())
     }
 
     /// Product of `rows` and `panels`, plus `bias` in every row: `out[i][j] = bias[j] + sum over s of rows[i][s]

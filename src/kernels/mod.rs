@@ -1,15 +1,18 @@
 //! Floor 1: dot products over stored values, and values to bytes and back.
 //!
-//! Every sum is taken in f64. The product of two f32 values (24 bits each) fits the 53 bits of an f64, so it is exact,
+//! Every sum over stored values is taken in f64. The product of two f32 values (24 bits each) fits the 53 bits of an f64, so it is exact,
 //! and a fused multiply-add rounds where a multiplication followed by an addition rounds. With one fixed layout of
 //! partial sums, written down in `scalar.rs`, every back-end therefore gives the same bits on every machine.
 //!
 //! The algorithm for vector registers is written once in `tile.rs` over a small trait of sixteen lanes; `x86.rs` gives
-//! the lanes of each instruction set behind a token that only detection hands out, and holds, with `x86_dense.rs`, the room's only `unsafe`.
+//! the lanes of each instruction set behind a token that only detection hands out, and holds, with `x86_codes.rs` and
+//! `x86_dense.rs`, the room's only `unsafe`. Sums over codes are whole numbers, the same in any order.
 //!
 //! | file | what lives there |
 //! | --- | --- |
 //! | `backend.rs` | the handle that callers use: detection once, length checks, the back-ends by name |
+//! | `codes.rs` | sums of 8-bit codes times the steps of queries, in integers |
+//! | `codes_properties.rs` | tests: the same suite for sums over codes |
 //! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
 //! | `dense.rs` | products of f32 matrices and the functions between them, over sixteen lanes |
 //! | `dense_properties.rs` | tests: the same suite for products and functions |
@@ -20,9 +23,13 @@
 //! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
 //! | `wide.rs` | a query, widened to f64 once |
 //! | `x86.rs` | lanes of AVX2 and AVX-512 |
+//! | `x86_codes.rs` | their blocks of codes |
 //! | `x86_dense.rs` | their f32 lanes |
 
 mod backend;
+mod codes;
+#[cfg(test)]
+mod codes_properties;
 mod convert;
 mod dense;
 #[cfg(test)]
@@ -38,9 +45,12 @@ mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_codes;
+#[cfg(target_arch = "x86_64")]
 mod x86_dense;
 
 pub use backend::{KernelError, Kernels};
+pub use codes::{CODE_BLOCK, CODE_QUERIES_MAX, CodeQueries, CodeQuery, code_row_bytes};
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
 pub use panels::{Panels, StridedOutput, StridedRows};
 pub use wide::WideQuery;

@@ -179,14 +179,16 @@ fn i8_to_f64x4(narrow: __m128i) -> __m256d {
     _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(narrow))
 }
 
-/// Proof that the processor has AVX-512 F and, beside it, AVX2, FMA and F16C.
+/// Proof that the processor has AVX-512 F and BW and, beside them, AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512(());
 
 impl Avx512 {
     /// The token, where the processor has the instructions (and the system saves the registers).
     pub(super) fn detect() -> Option<Self> {
-        let has = Avx2::detect().is_some() && is_x86_feature_detected!("avx512f");
+        let has = Avx2::detect().is_some()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw");
         has.then_some(Self(()))
     }
 

@@ -1,0 +1,207 @@
+//! Products of 8-bit codes with queries of 16-bit steps, in integers.
+//!
+//! A sum of integers has one value in any order, so every back-end gives the same. A query keeps as many bits as sums of
+//! 32 bits admit: it is read from the nearest cache, and its error is then nothing beside that of the codes. Rejected:
+//! 8-bit queries, whose error is as large as that of the rows, so that an exact scan has to look at more rows again.
+
+use super::backend::KernelError;
+
+/// Codes of one block: rows of codes are padded with zeros to a whole number of blocks.
+pub const CODE_BLOCK: usize = 32;
+
+/// Queries that one pass over the codes serves at most: their sums and a block of codes fit the registers of AVX2.
+pub const CODE_QUERIES_MAX: usize = 4;
+
+/// Bytes of a row of `width` codes: whole blocks.
+///
+/// ```
+/// assert_eq!(ascribe::kernels::code_row_bytes(33), 64);
+/// ```
+pub fn code_row_bytes(width: usize) -> usize {
+    width.next_multiple_of(CODE_BLOCK)
+}
+
+/// How a query became steps: value j is `scale` times step j, to an error whose Euclidean norm is `error_norm`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CodeQuery {
+    /// The size of a step; 0 of a zero query.
+    pub scale: f64,
+    /// Euclidean norm of the query.
+    pub norm: f64,
+    /// Euclidean norm of what the steps leave of the query.
+    pub error_norm: f64,
+}
+
+/// One to [`CODE_QUERIES_MAX`] queries of one width as whole numbers of steps, of at most 15 bits: fewer where the sum
+/// over a long row would not fit 32 bits.
+///
+/// ```
+/// use ascribe::kernels::{CodeQueries, Kernels, code_row_bytes};
+/// let queries = CodeQueries::new(&[&[0.5, -1.0], &[1.0, 1.0]])?;
+/// let mut rows = vec![0; 2 * code_row_bytes(2)]; // two rows of two codes: (3, 4) and (-1, 0)
+/// (rows[0], rows[1], rows[32]) = (3, 4, 0xFF);
+/// let mut sums = [0; 4];
+/// Kernels::best().code_dots(&queries, &rows, &mut sums)?;
+/// let score = |place: usize, query: usize| f64::from(sums[place]) * queries.queries()[query].scale;
+/// assert!((score(0, 0) - (1.5 - 4.0)).abs() < 1e-4); // row 0, query 0
+/// assert!((score(1, 1) - (3.0 + 4.0)).abs() < 1e-4); // row 0, query 1
+/// assert!((score(2, 0) + 0.5).abs() < 1e-4); // row 1, query 0
+/// # Ok::<(), ascribe::kernels::KernelError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct CodeQueries {
+    /// Block by block, the queries' blocks side by side.
+    steps: Vec<[i16; CODE_BLOCK]>,
+    width: usize,
+    queries: Vec<CodeQuery>,
+}
+
+impl CodeQueries {
+    /// The steps of `queries`, each a fraction of its own largest magnitude. Values that are not finite count as 0.
+    ///
+    /// # Errors
+    /// The number of queries is 0 or above [`CODE_QUERIES_MAX`], or their widths differ.
+    ///
+    /// # Complexity
+    /// O(queries x width)
+    pub fn new(queries: &[&[f32]]) -> Result<Self, KernelError> {
+        let width = queries.first().map_or(0, |query| query.len());
+        if queries.is_empty() || queries.len() > CODE_QUERIES_MAX {
+            return Err(KernelError::Queries { given: queries.len() });
+        }
+        if let Some(other) = queries.iter().find(|query| query.len() != width) {
+            return Err(KernelError::Widths { left: width, right: other.len() });
+        }
+        let count = queries.len();
+        let mut steps = vec![[0; CODE_BLOCK]; width.div_ceil(CODE_BLOCK) * count];
+        let described = queries.iter().enumerate().map(|(place, query)| {
+            let to = steps.iter_mut().skip(place).step_by(count);
+            quantise(query, to)
+        });
+        let queries = described.collect();
+        Ok(Self { steps, width, queries })
+    }
+
+    /// Values of each query.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How each query became steps.
+    pub fn queries(&self) -> &[CodeQuery] {
+        &self.queries
+    }
+
+    /// The blocks of `Q` queries, side by side.
+    pub(super) fn steps<const Q: usize>(&self) -> &[[[i16; CODE_BLOCK]; Q]] {
+        self.steps.as_chunks().0
+    }
+}
+
+fn quantise<'a>(query: &[f32], to: impl Iterator<Item = &'a mut [i16; CODE_BLOCK]>) -> CodeQuery {
+    let finite = |value: f32| if value.is_finite() { f64::from(value) } else { 0.0 };
+    let largest = query.iter().fold(0.0_f64, |largest, &value| largest.max(finite(value).abs()));
+    let scale = largest / f64::from(steps_max(query.len()));
+    let (mut squares, mut error_squares) = (0.0, 0.0);
+    for (steps, values) in to.zip(query.chunks(CODE_BLOCK)) {
+        for (step, &value) in steps.iter_mut().zip(values) {
+            let value = finite(value);
+            // A zero query divides by 0: the cast takes the NaN to 0.
+            *step = (value / scale).round() as i16;
+            let error = value - scale * f64::from(*step);
+            squares += value * value;
+            error_squares += error * error;
+        }
+    }
+    CodeQuery { scale, norm: squares.sqrt(), error_norm: error_squares.sqrt() }
+}
+
+/// The most steps with which the sum over a row of codes, each of at most 128, still fits an i32.
+fn steps_max(width: usize) -> i16 {
+    let codes = code_row_bytes(width).max(CODE_BLOCK).saturating_mul(128);
+    i16::try_from(i32::MAX as usize / codes).unwrap_or(i16::MAX)
+}
+
+/// Blocks of codes in registers of one instruction set. A value of the implementing type proves that the processor has
+/// it.
+pub(super) trait CodeLanes: Copy {
+    /// 32 codes, widened to 16 bits.
+    type Codes: Copy;
+    /// Partial sums of one row and one query.
+    type Sums: Copy;
+
+    /// Sums of 0.
+    fn zero(self) -> Self::Sums;
+
+    /// A block, widened.
+    fn widen(self, block: &[u8; CODE_BLOCK]) -> Self::Codes;
+
+    /// sums + codes * steps, spread over the partial sums.
+    fn multiply_add(self, sums: Self::Sums, codes: Self::Codes, steps: &[i16; CODE_BLOCK]) -> Self::Sums;
+
+    /// Their total.
+    fn total(self, sums: Self::Sums) -> i32;
+}
+
+/// Codes without vector registers: the specification.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScalarCodes;
+
+impl CodeLanes for ScalarCodes {
+    type Codes = [i16; CODE_BLOCK];
+    type Sums = i32;
+
+    #[inline(always)]
+    fn zero(self) -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    fn widen(self, block: &[u8; CODE_BLOCK]) -> [i16; CODE_BLOCK] {
+        block.map(|byte| i16::from(byte as i8))
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sums: i32, codes: [i16; CODE_BLOCK], steps: &[i16; CODE_BLOCK]) -> i32 {
+        codes.iter().zip(steps).fold(sums, |sum, (&code, &step)| sum + i32::from(code) * i32::from(step))
+    }
+
+    #[inline(always)]
+    fn total(self, sums: i32) -> i32 {
+        sums
+    }
+}
+
+/// The sum of each row with each of `Q` queries, row by row. `rows` is a whole number of rows, and `out` has room.
+#[inline(always)]
+pub(super) fn code_dots<L: CodeLanes, const Q: usize>(
+    lanes: L,
+    steps: &[[[i16; CODE_BLOCK]; Q]],
+    rows: &[u8],
+    out: &mut [i32],
+) {
+    let blocks = rows.as_chunks::<CODE_BLOCK>().0;
+    for (row, out) in blocks.chunks_exact(steps.len()).zip(out.as_chunks_mut::<Q>().0) {
+        let mut sums = [lanes.zero(); Q];
+        for (block, steps) in row.iter().zip(steps) {
+            let codes = lanes.widen(block);
+            for query in 0..Q {
+                sums[query] = lanes.multiply_add(sums[query], codes, &steps[query]);
+            }
+        }
+        for query in 0..Q {
+            out[query] = lanes.total(sums[query]);
+        }
+    }
+}
+
+/// [`code_dots`] for the number of queries that there are.
+#[inline(always)]
+pub(super) fn code_dots_of<L: CodeLanes>(lanes: L, queries: &CodeQueries, rows: &[u8], out: &mut [i32]) {
+    match queries.queries.len() {
+        1 => code_dots::<L, 1>(lanes, queries.steps(), rows, out),
+        2 => code_dots::<L, 2>(lanes, queries.steps(), rows, out),
+        3 => code_dots::<L, 3>(lanes, queries.steps(), rows, out),
+        _ => code_dots::<L, 4>(lanes, queries.steps(), rows, out),
+    }
+}
