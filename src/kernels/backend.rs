@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use thiserror::Error;
-
-use super::codes::{self, CODE_QUERIES_MAX, CodeQueries, ScalarCodes, code_row_bytes};
+use super::codes::{self, CodeQueries, ScalarCodes, code_row_bytes};
 use super::dense;
+use super::error::KernelError;
 use super::panels::{Panels, StridedOutput, StridedRows};
 use super::scalar;
 use super::scalar_dense::Scalar;
@@ -14,64 +13,6 @@ use super::wide::WideQuery;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use crate::base::ElementType;
-
-/// Bytes or values of the wrong length for a sum.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum KernelError {
-    /// The bytes are not the rows that were asked for.
-    #[error(
-        "{given} bytes are not {rows} rows of {width} {element} values; check the column's width and row count"
-    )]
-    RowBytes {
-        /// How a value is stored.
-        element: ElementType,
-        /// Values of a row.
-        width: usize,
-        /// Number of rows asked for.
-        rows: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// Two vectors of different lengths have no dot product.
-    #[error(
-        "a vector of {left} values and one of {right} values have no dot product; give vectors of one width"
-    )]
-    Widths {
-        /// Values of the first vector.
-        left: usize,
-        /// Values of the second vector.
-        right: usize,
-    },
-    /// A pass over codes serves one to four queries.
-    #[error("{given} queries for one pass over codes; give 1 to {CODE_QUERIES_MAX}")]
-    Queries {
-        /// Queries given.
-        given: usize,
-    },
-    /// The bytes are not the rows of codes that were asked for.
-    #[error(
-        "{given} bytes are not {rows} rows of {width} codes; check the width and the row count of the index"
-    )]
-    CodeBytes {
-        /// Codes of a row, without the padding.
-        width: usize,
-        /// Number of rows asked for.
-        rows: usize,
-        /// Bytes given.
-        given: usize,
-    },
-    /// A matrix that is shorter or longer than its shape.
-    #[error("{what}: {given} values given, {needed} needed; check the shapes")]
-    Matrix {
-        /// Which of the matrices.
-        what: &'static str,
-        /// Values given.
-        given: usize,
-        /// Values that the shapes need.
-        needed: usize,
-    },
-}
 
 /// Back-ends. A variant for an instruction set holds the proof that the processor has it.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! 32 bits admit: it is read from the nearest cache, and its error is then nothing beside that of the codes. Rejected:
 //! 8-bit queries, whose error is as large as that of the rows, so that an exact scan has to look at more rows again.
 
-use super::backend::KernelError;
+use super::error::KernelError;
 
 /// Codes of one block: rows of codes are padded with zeros to a whole number of blocks.
 pub const CODE_BLOCK: usize = 32;
@@ -67,7 +67,7 @@ impl CodeQueries {
     pub fn new(queries: &[&[f32]]) -> Result<Self, KernelError> {
         let width = queries.first().map_or(0, |query| query.len());
         if queries.is_empty() || queries.len() > CODE_QUERIES_MAX {
-            return Err(KernelError::Queries { given: queries.len() });
+            return Err(KernelError::Queries { given: queries.len(), most: CODE_QUERIES_MAX });
         }
         if let Some(other) = queries.iter().find(|query| query.len() != width) {
             return Err(KernelError::Widths { left: width, right: other.len() });

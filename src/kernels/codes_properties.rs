@@ -101,8 +101,8 @@ fn queries_without_a_direction_or_a_number_are_zero() {
 fn what_does_not_fit_is_refused() {
     let query = [1.0; 33];
     let many = [query.as_slice(); CODE_QUERIES_MAX + 1];
-    assert_eq!(CodeQueries::new(&many), Err(KernelError::Queries { given: 5 }));
-    assert_eq!(CodeQueries::new(&[]), Err(KernelError::Queries { given: 0 }));
+    assert_eq!(CodeQueries::new(&many), Err(KernelError::Queries { given: 5, most: 4 }));
+    assert_eq!(CodeQueries::new(&[]), Err(KernelError::Queries { given: 0, most: 4 }));
     assert_eq!(CodeQueries::new(&[&query, &[1.0]]), Err(KernelError::Widths { left: 33, right: 1 }));
     let queries = CodeQueries::new(&[&query, &query]).unwrap();
     for (bytes, places) in [(64, 1), (63, 2), (33, 2), (128, 2), (64, 4), (0, 2)] {

@@ -16,6 +16,7 @@
 //! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
 //! | `dense.rs` | products of f32 matrices and the functions between them, over sixteen lanes |
 //! | `dense_properties.rs` | tests: the same suite for products and functions |
+//! | `error.rs` | what a caller can get wrong |
 //! | `panels.rs` | matrices laid out for products |
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
@@ -34,6 +35,7 @@ mod convert;
 mod dense;
 #[cfg(test)]
 mod dense_properties;
+mod error;
 mod panels;
 #[cfg(test)]
 mod properties;
@@ -49,8 +51,9 @@ mod x86_codes;
 #[cfg(target_arch = "x86_64")]
 mod x86_dense;
 
-pub use backend::{KernelError, Kernels};
+pub use backend::Kernels;
 pub use codes::{CODE_BLOCK, CODE_QUERIES_MAX, CodeQueries, CodeQuery, code_row_bytes};
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
+pub use error::KernelError;
 pub use panels::{Panels, StridedOutput, StridedRows};
 pub use wide::WideQuery;
