@@ -72,14 +72,15 @@ fn npy(rows: &[Row]) -> Vec<u8> {
     bytes
 }
 
-/// A store of these rows in several segments, some of them deleted.
+/// A store of these rows in several segments, some of them deleted, without indexes.
 fn build(path: &Path, element: ElementType, rows: &[Row]) {
     let encoder = ColumnEncoder::BuiltIn(EncoderSpecification::Vectors { width: WIDTH });
     let create = CreateOptions {
         fields: vec![FieldDeclaration { name: "shelf".to_owned(), kind: FieldType::Integer }],
         columns: vec![ColumnDefinition { name: "embedding".to_owned(), element, encoder }],
     };
-    let mut store = Store::create_at(path, create, OpenOptions::default()).unwrap();
+    let plain = OpenOptions { index_rows_min: u32::MAX, ..OpenOptions::default() };
+    let mut store = Store::create_at(path, create, plain).unwrap();
     let cancel = Cancel::new();
     let mut rest = rows;
     for count in SEGMENT_ROWS {
@@ -184,7 +185,14 @@ fn reference_end(
 }
 
 /// Compares one end of an answer with all rows' scores, taken one by one.
-fn check_end(hits: &[Hit], scored: &[(f64, &Row)], sign: f64, may_be_chosen: impl Fn(&Row) -> bool) {
+/// `z_tolerance` is relative to 1 + |z|; all else is exact.
+fn check_end(
+    hits: &[Hit],
+    scored: &[(f64, &Row)],
+    sign: f64,
+    z_tolerance: f64,
+    may_be_chosen: impl Fn(&Row) -> bool,
+) {
     let expected = reference_end(scored, sign, may_be_chosen);
     let found: Vec<(f64, String)> = hits.iter().map(|hit| (hit.score, hit.key.clone())).collect();
     assert_eq!(found, expected);
@@ -195,7 +203,7 @@ fn check_end(hits: &[Hit], scored: &[(f64, &Row)], sign: f64, may_be_chosen: imp
     for (index, hit) in hits.iter().enumerate() {
         assert_eq!(hit.rank, index + 1);
         let z = (hit.score - mean) / deviation;
-        assert!((hit.z.unwrap() - z).abs() <= 1e-9 * (1.0 + z.abs()), "{:?}, expected {z}", hit.z);
+        assert!((hit.z.unwrap() - z).abs() <= z_tolerance * (1.0 + z.abs()), "{:?}, expected {z}", hit.z);
         let lower = scored.iter().filter(|(score, _)| *score < hit.score).count() as f64;
         let equal = scored.iter().filter(|(score, _)| *score == hit.score).count() as f64;
         assert_eq!(hit.percentile, 100.0 * ((lower + 0.5 * equal) / count));
@@ -213,12 +221,16 @@ fn bits(answer: &Answer) -> Vec<String> {
     [format!("{head:?}")].into_iter().chain(ends).chain(answer.opponents.iter().map(hit)).collect()
 }
 
+/// Indexes even the smallest segment.
+fn indexing() -> OpenOptions {
+    OpenOptions { index_rows_min: 1, ..OpenOptions::default() }
+}
+
 fn readers(path: &Path) -> Vec<(String, Reader)> {
     let mut readers = Vec::new();
     for &kernels in Kernels::available() {
         for threads in [1, 2] {
-            let options =
-                OpenOptions { threads: NonZeroUsize::new(threads), kernels, ..OpenOptions::default() };
+            let options = OpenOptions { threads: NonZeroUsize::new(threads), kernels, ..indexing() };
             let name = format!("{} with {threads} thread(s)", kernels.name());
             readers.push((name, Reader::open_at(path, options).unwrap()));
         }
@@ -227,13 +239,22 @@ fn readers(path: &Path) -> Vec<(String, Reader)> {
 }
 
 /// Of every kind of score, with and without filter, by vector and by key: all back-ends and numbers of threads give one
-/// answer, and it is the reference's.
+/// answer, and it is the reference's; with indexes too, and with indexes that are not to be used.
 fn agree(element: ElementType) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let rows = rows();
     build(&path, element, &rows);
+    compare(element, &rows, &readers(&path), false, false);
+    let store = Store::open_at(&path, indexing()).unwrap();
+    let report = store.build_indexes(Watch::silent(&Cancel::new())).unwrap();
+    assert_eq!((report.built, report.rows), (SEGMENT_ROWS.len(), rows.len() as u64));
     let readers = readers(&path);
+    compare(element, &rows, &readers, true, false);
+    compare(element, &rows, &readers[..1], true, true);
+}
+
+fn compare(element: ElementType, rows: &[Row], readers: &[(String, Reader)], is_indexed: bool, exact: bool) {
     let names: Vec<&str> = readers.iter().map(|(name, _)| name.as_str()).collect();
     println!("{element}: {}", names.join(", "));
     let asked = &rows[1234];
@@ -250,7 +271,7 @@ fn agree(element: ElementType) {
                 rows.iter().filter(|row| row.is_live).map(|row| (score(row), row)).collect();
             for shelves in [10, 2] {
                 let filter = (shelves < 10).then(|| format!("shelf < {shelves}"));
-                let query = Query { k: K, kind, filter, ..Query::new(input.clone()) };
+                let query = Query { k: K, kind, filter, exact, ..Query::new(input.clone()) };
                 let answers: Vec<Answer> = readers
                     .iter()
                     .map(|(_, reader)| reader.snapshot().query(&query, &Cancel::new()).unwrap())
@@ -258,10 +279,14 @@ fn agree(element: ElementType) {
                 for (answer, name) in answers.iter().zip(&names) {
                     assert_eq!(bits(answer), bits(&answers[0]), "{name} against {}: {query:?}", names[0]);
                 }
+                let by_codes = if is_indexed && !exact { rows.len() as u64 } else { 0 };
+                assert_eq!(answers[0].rows_by_codes, by_codes);
+                assert_eq!(answers[0].rows_exact < rows.len() as u64, by_codes > 0);
                 let may_be_chosen = |row: &Row| row.shelf < shelves;
                 assert_eq!(answers[0].rows, scored.len() as u64);
-                check_end(&answers[0].proponents, &scored, 1.0, may_be_chosen);
-                check_end(&answers[0].opponents, &scored, -1.0, may_be_chosen);
+                let z_tolerance = if by_codes > 0 { 1e-3 } else { 1e-9 };
+                check_end(&answers[0].proponents, &scored, 1.0, z_tolerance, may_be_chosen);
+                check_end(&answers[0].opponents, &scored, -1.0, z_tolerance, may_be_chosen);
                 assert_eq!((answers[0].proponents.len(), answers[0].opponents.len()), (K, K));
             }
         }

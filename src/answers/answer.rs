@@ -72,6 +72,8 @@ fn explain_value(answer: &Answer) -> Value {
         "encoder": answer.encoder,
         "live_rows": answer.rows,
         "eligible_rows": answer.eligible_rows,
+        "rows_by_codes": answer.rows_by_codes,
+        "rows_exact": answer.rows_exact,
         "bytes": answer.bytes,
         "stages_ms": {
             "encode": milliseconds(stages.encode),

@@ -188,10 +188,12 @@ fn write_explanation(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
     let stages = &answer.stages;
     writeln!(
         out,
-        "column {}, encoder {}, {} scores, {} of values looked at",
+        "column {}, encoder {}, {} scores, {} rows by codes, {} exactly, {} looked at",
         escaped(&answer.column),
         escaped(&answer.encoder),
         answer.kind,
+        count_shown(answer.rows_by_codes),
+        count_shown(answer.rows_exact),
         bytes_shown(answer.bytes)
     )?;
     writeln!(
@@ -241,6 +243,8 @@ mod tests {
             eligible_rows: 20,
             segments: 1,
             bytes: 1280,
+            rows_by_codes: 0,
+            rows_exact: 30,
             elapsed: Duration::from_micros(1500),
             stages: QueryStages::default(),
             proponents: vec![hit(1, 0.5), hit(2, 0.25)],

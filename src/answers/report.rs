@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::milliseconds;
 use crate::base::{CommitSeq, FieldDeclaration, FieldValue, StageCount};
-use crate::engine::{ColumnStatistics, DeleteReport, ImportReport, IngestReport, Statistics, VerifyReport};
+use crate::engine::{
+    ColumnStatistics, DeleteReport, ImportReport, IndexStatistics, IngestReport, Statistics, VerifyReport,
+};
 
 /// The result of an operation: named values in a stable order.
 ///
@@ -66,6 +68,13 @@ fn column_value(column: &ColumnStatistics) -> Value {
     })
 }
 
+fn index_value(index: &IndexStatistics) -> Value {
+    if index.files == 0 && index.damaged == 0 {
+        return Value::Null;
+    }
+    json!({"files": index.files, "rows": index.rows, "bytes": index.bytes, "damaged": index.damaged})
+}
+
 /// What `stats` shows. `embedding` and `sketch` list the columns; `curvature` and `index` are null as long as the
 /// store has none.
 pub fn statistics_report(statistics: &Statistics) -> Report {
@@ -85,7 +94,7 @@ pub fn statistics_report(statistics: &Statistics) -> Report {
         .with("embedding", statistics.embeddings.iter().map(column_value).collect::<Value>())
         .with("sketch", statistics.sketches.iter().map(column_value).collect::<Value>())
         .with("curvature", Value::Null)
-        .with("index", Value::Null)
+        .with("index", index_value(&statistics.index))
 }
 
 /// What `verify` did and found; `ok` says whether all is well.
@@ -112,6 +121,7 @@ fn stage_value(stage: &StageCount) -> Value {
         "items": stage.items,
         "tokens": stage.tokens,
         "bytes": stage.bytes,
+        "items_per_s": stage.items_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         "busy_ms": milliseconds(stage.busy),
         "input_wait_ms": milliseconds(stage.input_wait),
         "output_wait_ms": milliseconds(stage.output_wait),

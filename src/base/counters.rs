@@ -67,6 +67,12 @@ impl StageCount {
         self.input_wait += other.input_wait;
         self.output_wait += other.output_wait;
     }
+
+    /// Items per second at work; `None` where there was no work.
+    pub fn items_per_second(&self) -> Option<f64> {
+        let rate = self.items as f64 / self.busy.as_secs_f64();
+        (self.items > 0 && rate.is_finite()).then_some(rate)
+    }
 }
 
 impl StageCounter {
@@ -153,6 +159,8 @@ mod tests {
             output_wait: Duration::from_millis(4),
         };
         assert_eq!(stage.count(), expected);
+        assert_eq!(expected.items_per_second(), Some(5.5));
+        assert_eq!(StageCount::default().items_per_second(), None);
         let mut twice = stage.count();
         twice.add(&expected);
         assert_eq!((twice.items, twice.tokens, twice.bytes), (22, 44, 66));

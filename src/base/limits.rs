@@ -174,6 +174,13 @@ pub const SCAN_CHUNK_ROWS: u32 = 1024;
 /// that a second pass over them, for norms, does not go to memory again.
 pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
 
+/// Rows from which a segment gets an index unless told otherwise. Scanning the values of fewer takes less than a quarter
+/// of a millisecond, and a file more to open takes a part of that.
+pub const INDEX_ROWS_MIN: u32 = 2048;
+
+/// Candidates that one task of a scan scores exactly: at some hundred nanoseconds each, enough to hide scheduling.
+pub const RESCORE_ROWS: usize = 64;
+
 /// Characters of a filter expression.
 pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
 

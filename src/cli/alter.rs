@@ -5,7 +5,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::schema::{parse_device, parse_field, parse_named_column};
 use super::session::Session;
-use super::store::{OutputArguments, StoreArguments};
+use super::store::{OutputArguments, StoreArguments, finish_indexes};
 use crate::answers::schema_report;
 use crate::base::FieldDeclaration;
 use crate::encoder::Device;
@@ -59,6 +59,7 @@ impl AlterArguments {
         }
         if let Some(column) = column {
             store.add_column(column, session.watch())?;
+            finish_indexes(&store, session);
         }
         if let Some(name) = &self.change.drop_column {
             store.drop_column(name)?;

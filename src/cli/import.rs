@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::ingest::duplicates;
 use super::session::Session;
-use super::store::{OutputArguments, StoreArguments};
+use super::store::{OutputArguments, StoreArguments, finish_indexes};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::import_report;
 use crate::engine::{Import, OnDuplicate};
@@ -71,6 +71,7 @@ impl ImportArguments {
             on_duplicate: self.on_duplicate,
         };
         let report = store.import(import, session.watch())?;
+        finish_indexes(&store, session);
         let rows = store.snapshot().row_count();
         session.report(self.output.format, &import_report(&report, rows, start.elapsed()))
     }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::inputs::expanded;
 use super::schema::parse_device;
 use super::session::{Session, note, note_table};
-use super::store::{OutputArguments, StoreArguments};
+use super::store::{OutputArguments, StoreArguments, finish_indexes};
 use crate::answers::{OutputFormat, count_shown, ingest_report, stages_report};
 use crate::base::limits::{BATCH_TEXTS_MAX, COMMIT_ROWS_DEFAULT, PIPE_COMMIT_EVERY_MS, SEGMENT_ROWS_MAX};
 use crate::encoder::Device;
@@ -128,6 +128,7 @@ impl IngestArguments {
                 count_shown(rows)
             )));
         }
+        finish_indexes(&store, session);
         if from_stdin {
             note(&format!(
                 "{} rows read, {} added, {} replaced, {} skipped; the store has {}",

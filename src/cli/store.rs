@@ -9,6 +9,7 @@ use clap::{Args, value_parser};
 
 use super::catalog_check::CheckInChild;
 use super::failure::Failure;
+use super::session::{Session, note};
 use crate::answers::OutputFormat;
 use crate::base::limits::THREADS_MAX;
 use crate::encoder::Device;
@@ -76,6 +77,15 @@ impl StoreArguments {
             "cannot open store {}: {what}; make a store with \"ascribe create\"",
             self.path.display()
         )))
+    }
+}
+
+/// Waits for the indexes of what was committed. The rows are there whatever comes of it.
+pub(super) fn finish_indexes(store: &Store, session: &Session<'_>) {
+    if let Err(error) = store.build_indexes(session.watch()) {
+        note(&format!(
+            "all rows are committed, but not all indexes are built: {error}; queries read the rows instead"
+        ));
     }
 }
 

@@ -34,7 +34,7 @@ pub struct Query {
     pub kind: ScoreKind,
     /// The column to ask; `None`: the first.
     pub column: Option<String>,
-    /// Always scan, never use an index.
+    /// Score every row exactly, never use an index.
     pub exact: bool,
 }
 
@@ -67,7 +67,8 @@ pub struct Hit {
     pub key: String,
     /// Score: positive = giving the row more weight helps the query.
     pub score: f64,
-    /// Standard deviations between this score and the mean over all live rows; `None` where all scores are equal.
+    /// Standard deviations between this score and the mean over all live rows; `None` where all scores are equal. Where
+    /// rows were scored by codes, mean and deviation are those of the scores by codes.
     pub z: Option<f64>,
     /// Per cent of all live rows with a lower score, equal ones counted half.
     pub percentile: f64,
@@ -111,8 +112,12 @@ pub struct Answer {
     pub eligible_rows: u64,
     /// Segments looked at.
     pub segments: usize,
-    /// Bytes of values looked at.
+    /// Bytes of values and codes looked at.
     pub bytes: u64,
+    /// Rows that were scored by their codes, to find those to score exactly.
+    pub rows_by_codes: u64,
+    /// Rows that were scored exactly. All scores of the answer are.
+    pub rows_exact: u64,
     /// Time from question to answer.
     pub elapsed: Duration,
     /// Where that time went.
@@ -153,6 +158,19 @@ pub struct ColumnStatistics {
     pub bytes: u64,
 }
 
+/// The indexes of a store's columns, as `stats` shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexStatistics {
+    /// Indexes that queries use.
+    pub files: usize,
+    /// Their rows, deleted ones counted.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Indexes that are damaged and not used.
+    pub damaged: usize,
+}
+
 /// What a store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistics {
@@ -174,6 +192,8 @@ pub struct Statistics {
     pub embeddings: Vec<ColumnStatistics>,
     /// Sketch columns.
     pub sketches: Vec<ColumnStatistics>,
+    /// Indexes of columns.
+    pub index: IndexStatistics,
     /// The commit.
     pub commit: CommitSeq,
     /// When it was made, milliseconds since 1970-01-01 UTC.

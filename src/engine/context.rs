@@ -23,6 +23,8 @@ pub(super) struct Context {
     pub(super) given: Vec<(String, Arc<dyn Encoder>)>,
     /// Where encoders compute, each device once; at least one.
     pub(super) devices: Vec<Device>,
+    /// Segments with fewer rows get no index.
+    pub(super) index_rows_min: u32,
 }
 
 impl Context {
@@ -35,7 +37,7 @@ impl Context {
             .num_threads(threads)
             .thread_name(|thread| format!("ascribe-{thread}"))
             .build()?;
-        let OpenOptions { encoders, kernels, clock, devices: named, .. } = options;
+        let OpenOptions { encoders, kernels, clock, devices: named, index_rows_min, .. } = options;
         let mut devices = Vec::new();
         for device in named {
             if !devices.contains(&device) {
@@ -45,6 +47,6 @@ impl Context {
         if devices.is_empty() {
             devices.push(Device::Cpu);
         }
-        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders, devices }))
+        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders, devices, index_rows_min }))
     }
 }

@@ -11,6 +11,7 @@
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
+//! | `indexing.rs` | building the index of each column of each segment |
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
 //! | `ingest_report.rs` | what an ingest tells |
 //! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
@@ -20,6 +21,8 @@
 //! | `packing.rs` | texts to encoding tasks |
 //! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
 //! | `query.rs` | from a question to the rows at both ends |
+//! | `query_error.rs` | what can keep a question from being answered |
+//! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `segment.rs` | the open files of a segment |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
 //! | `statistics.rs` | what a store holds |
@@ -37,6 +40,7 @@ mod delete;
 mod encoders;
 mod gather;
 mod import;
+mod indexing;
 mod ingest;
 mod ingest_report;
 #[cfg(test)]
@@ -47,6 +51,8 @@ mod options;
 mod packing;
 mod prepare;
 mod query;
+mod query_error;
+mod scan;
 mod segment;
 mod snapshot;
 mod statistics;
@@ -57,18 +63,20 @@ mod write;
 
 pub use alter::AlterError;
 pub use answer::{
-    Answer, ColumnStatistics, Hit, Problem, Query, QueryInput, QueryStages, Row, Statistics, VerifyReport,
+    Answer, ColumnStatistics, Hit, IndexStatistics, Problem, Query, QueryInput, QueryStages, Row, Statistics,
+    VerifyReport,
 };
 pub use batch::BatchError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use import::{Import, ImportError, ImportReport};
+pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};
 pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
     OpenOptions, Watch,
 };
-pub use query::QueryError;
+pub use query_error::QueryError;
 pub use snapshot::Snapshot;
 pub use store::{CreateError, OpenError, Reader, Snapshots, Store};
 pub use transaction::TransactionError;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::COMMIT_ROWS_DEFAULT;
+use crate::base::limits::{COMMIT_ROWS_DEFAULT, INDEX_ROWS_MIN};
 use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Progress, SystemClock};
 use crate::encoder::{Device, Encoder, EncoderSpecification};
 use crate::kernels::Kernels;
@@ -72,6 +72,8 @@ pub struct OpenOptions {
     /// Where learned encoders compute: an ingest uses all of them at once, a question the first one named.
     /// Other encoders compute on the processor.
     pub devices: Vec<Device>,
+    /// Rows from which a segment gets an index; smaller ones are scanned as fast without.
+    pub index_rows_min: u32,
 }
 
 impl Default for OpenOptions {
@@ -83,6 +85,7 @@ impl Default for OpenOptions {
             kernels: Kernels::best(),
             clock: Arc::new(SystemClock::new()),
             devices: vec![Device::Cpu],
+            index_rows_min: INDEX_ROWS_MIN,
         }
     }
 }

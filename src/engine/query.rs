@@ -5,110 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-use thiserror::Error;
-
 use super::answer::{Answer, Hit, Query, QueryInput, QueryStages};
 use super::encoders::EncoderError;
-use super::segment::{ScannedColumn, SegmentView};
+use super::query_error::QueryError;
+use super::scan::{Question, Scan, Target};
 use super::snapshot::Snapshot;
-use crate::attribution::{
-    KeyLookup, Moments, RankCounter, RankedRows, ScoreChunk, ScoredRow, Selection, SelectionSizeError,
-};
-use crate::base::limits::SCAN_CHUNK_ROWS;
-use crate::base::{Cancel, ElementType, RowId, RowSet};
-use crate::filter::{FilterError, Predicate};
+use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
+use crate::base::{Cancel, ElementType, RowSet};
+use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::index::{RowScore, ScanError, score_rows};
 use crate::kernels::decode;
-use crate::storage::{ColumnFile, FileError};
-
-/// A question that cannot be answered.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum QueryError {
-    /// No rows are asked for.
-    #[error("k is 0: ask for at least one row")]
-    NoRows,
-    /// More rows are asked for than an answer may hold.
-    #[error(transparent)]
-    Size(#[from] SelectionSizeError),
-    /// There is no such column.
-    #[error("there is no embedding column {name:?}; the columns are {known}")]
-    UnknownColumn {
-        /// The name given.
-        name: String,
-        /// Columns of the store.
-        known: String,
-    },
-    /// There is no such row.
-    #[error("no row has key {key:?}")]
-    UnknownKey {
-        /// The key.
-        key: String,
-    },
-    /// The row has no value in the column.
-    #[error(
-        "the row with key {key:?} has no value in column {column:?}: import it first, or ask another column"
-    )]
-    NoValue {
-        /// The key.
-        key: String,
-        /// The column.
-        column: String,
-    },
-    /// The column was never filled, so that its encoder does not exist yet.
-    #[error("the store has no rows yet: ingest some first")]
-    Empty,
-    /// A vector of another width, or not finite.
-    #[error("{reason}")]
-    Vector {
-        /// What is wrong.
-        reason: String,
-    },
-    /// The filter is refused.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
-    /// The encoder is not there or refuses.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-    /// Bytes on the way are damaged.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Scores cannot be computed.
-    #[error(transparent)]
-    Scan(#[from] ScanError<FileError>),
-    /// The work was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-/// A segment that has the column.
-struct Target<'a> {
-    position: usize,
-    view: &'a SegmentView,
-    column: &'a ColumnFile,
-    /// Rows that may be chosen; `None` if all live rows may.
-    eligible: Option<RowSet>,
-}
-
-impl Target<'_> {
-    /// Rows that count for the choice.
-    fn chosen_from(&self) -> Option<&RowSet> {
-        self.eligible.as_ref().or(self.view.live.as_deref())
-    }
-}
-
-/// Keys of the snapshot's rows, for ties.
-struct Keys<'a>(&'a [SegmentView]);
-
-impl KeyLookup for Keys<'_> {
-    type Error = FileError;
-
-    fn key(&self, segment: usize, row: RowId) -> Result<&str, FileError> {
-        self.0[segment].segment.rows.key(row)
-    }
-}
 
 impl Snapshot {
     /// The rows with the strongest positive and negative scores.
@@ -127,12 +33,17 @@ impl Snapshot {
         let column = self.embedding_column(query.column.as_deref())?;
         let selection = Selection::new(query.side, query.k)?;
         let vector = stage(&mut stages.encode, || self.query_vector(column, &query.input))?;
-        let targets = stage(&mut stages.filter, || self.targets(column, query.filter.as_deref()))?;
+        let targets =
+            stage(&mut stages.filter, || self.targets(column, query.filter.as_deref(), query.exact))?;
         let norm = norm(self, &vector)?;
         let kind = query.kind.row_score(norm);
-        let scores = stage(&mut stages.scan, || self.scan(&targets, &vector, kind, cancel))?;
-        let (ranked, moments, percentiles) =
-            stage(&mut stages.select, || self.select(&targets, &scores, selection))?;
+        let question = Question { vector: &vector, kind, side: query.side, k: query.k };
+        let mut scan = stage(&mut stages.scan, || Scan::run(self, &targets, &question, cancel))?;
+        let (ranked, moments, percentiles) = stage(&mut stages.select, || {
+            let ranked = scan.choose(&question, selection, cancel)?;
+            let (moments, percentiles) = scan.unusual(&question, &ranked)?;
+            Ok((ranked, moments, percentiles))
+        })?;
         let (proponents, opponents) =
             stage(&mut stages.fetch, || self.fetch(&ranked, &moments, &percentiles))?;
         let eligible_rows = targets
@@ -148,7 +59,9 @@ impl Snapshot {
             rows: targets.iter().map(|target| target.view.live_rows()).sum(),
             eligible_rows,
             segments: targets.len(),
-            bytes: targets.iter().map(|target| target.column.header().values_length()).sum(),
+            bytes: scan.bytes(),
+            rows_by_codes: scan.rows_by_codes(),
+            rows_exact: scan.rows_exact(),
             elapsed: begun.elapsed(),
             stages,
             proponents,
@@ -215,7 +128,12 @@ impl Snapshot {
     }
 
     /// The segments that have the column, with the rows that pass the filter.
-    fn targets(&self, column: &ColumnRecord, filter: Option<&str>) -> Result<Vec<Target<'_>>, QueryError> {
+    fn targets(
+        &self,
+        column: &ColumnRecord,
+        filter: Option<&str>,
+        exact: bool,
+    ) -> Result<Vec<Target<'_>>, QueryError> {
         let predicate = filter.map(|text| Predicate::parse(text, self.fields())).transpose()?;
         let mut targets = Vec::new();
         for (position, view) in self.inner.segments.iter().enumerate() {
@@ -228,98 +146,14 @@ impl Snapshot {
                     Some(rows)
                 }
             };
-            targets.push(Target { position, view, column: file, eligible });
+            let index = if exact || view.segment.record.row_count < self.inner.context.index_rows_min {
+                None
+            } else {
+                view.segment.index(self.inner.context.storage.as_ref(), column.id)
+            };
+            targets.push(Target { position, view, column: file, index, eligible });
         }
         Ok(targets)
-    }
-
-    /// Scores of all rows of each target, deleted ones included.
-    fn scan(
-        &self,
-        targets: &[Target<'_>],
-        vector: &[f32],
-        kind: RowScore,
-        cancel: &Cancel,
-    ) -> Result<Vec<Vec<f64>>, QueryError> {
-        let kernels = self.inner.context.kernels;
-        let mut scores: Vec<Vec<f64>> =
-            targets.iter().map(|target| vec![0.0; target.column.header().row_count as usize]).collect();
-        let mut tasks = Vec::new();
-        for (target, scores) in targets.iter().zip(&mut scores) {
-            for (chunk, out) in scores.chunks_mut(SCAN_CHUNK_ROWS as usize).enumerate() {
-                tasks.push((target.column, RowId(chunk as u32 * SCAN_CHUNK_ROWS), out));
-            }
-        }
-        self.inner.context.pool.install(|| {
-            tasks.into_par_iter().try_for_each(|(column, first, out)| {
-                if cancel.is_cancelled() {
-                    return Err(QueryError::Cancelled);
-                }
-                Ok(score_rows(kernels, vector, kind, &ScannedColumn(column), first, out)?)
-            })
-        })?;
-        Ok(scores)
-    }
-
-    /// The chosen rows, the moments of all live rows, and the percentile of each chosen row (proponents first).
-    fn select(
-        &self,
-        targets: &[Target<'_>],
-        scores: &[Vec<f64>],
-        empty: Selection,
-    ) -> Result<(RankedRows, Moments, Vec<Option<f64>>), QueryError> {
-        let keys = Keys(&self.inner.segments);
-        let chunks: Vec<(&Target<'_>, RowId, &[f64])> = targets
-            .iter()
-            .zip(scores)
-            .flat_map(|(target, scores)| {
-                let chunks = scores.chunks(SCAN_CHUNK_ROWS as usize).enumerate();
-                chunks.map(move |(chunk, scores)| (target, RowId(chunk as u32 * SCAN_CHUNK_ROWS), scores))
-            })
-            .collect();
-        let pool = &self.inner.context.pool;
-        let parts: Vec<(Selection, Moments)> = pool.install(|| {
-            chunks
-                .par_iter()
-                .map(|&(target, first, scores)| {
-                    let mut selection = empty.clone();
-                    let chosen = ScoreChunk { first, scores, live: target.chosen_from() };
-                    selection.push_chunk(target.position, &chosen, &keys)?;
-                    let population = ScoreChunk { first, scores, live: target.view.live.as_deref() };
-                    Ok((selection, Moments::of(&population)))
-                })
-                .collect::<Result<_, FileError>>()
-        })?;
-        // Merged in the order of the chunks, so that sums do not depend on the number of threads.
-        let (mut selection, mut moments) = (empty, Moments::new());
-        for (part, part_moments) in &parts {
-            selection.merge(part, &keys)?;
-            moments.merge(part_moments);
-        }
-        let ranked = selection.into_ranked(&keys)?;
-        let asked: Vec<f64> =
-            ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
-        let empty_counter = RankCounter::new(&asked);
-        let counter = pool.install(|| {
-            chunks
-                .par_iter()
-                .fold(
-                    || empty_counter.clone(),
-                    |mut counter, &(target, first, scores)| {
-                        counter.add(&ScoreChunk { first, scores, live: target.view.live.as_deref() });
-                        counter
-                    },
-                )
-                .reduce(
-                    || empty_counter.clone(),
-                    |mut left, right| {
-                        // Counters of the same question always merge.
-                        let _ = left.merge(&right);
-                        left
-                    },
-                )
-        });
-        Ok((ranked, moments, counter.percentiles()))
     }
 
     fn fetch(

@@ -1,15 +1,17 @@
 //! The open files of a segment.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, RowId, RowSet};
 use crate::format::{
-    ColumnKind, ColumnRecord, Encoding, MetadataBatch, SegmentRecord, extend_metadata, metadata_value,
+    ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, MetadataBatch, SegmentRecord,
+    extend_metadata, metadata_value,
 };
-use crate::index::RowValues;
-use crate::storage::{ColumnFile, FileError, RowFile, Storage};
+use crate::index::{RowCodes, RowValues};
+use crate::storage::{ColumnFile, FileError, IndexFile, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Segment {
     pub(super) record: SegmentRecord,
     pub(super) rows: Arc<RowFile>,
     columns: Vec<(ColumnId, Arc<ColumnFile>)>,
+    /// Indexes of columns that were asked for: open, or `None` where they were found to be damaged.
+    indexes: Mutex<BTreeMap<ColumnId, Option<Arc<IndexFile>>>>,
     /// Declared fields, with those that were declared after the segment was written; and how many were declared then.
     fields: Mutex<Option<(usize, Arc<MetadataBatch>)>>,
 }
@@ -45,7 +49,13 @@ impl Segment {
             };
             columns.push((column.column, file));
         }
-        Ok(Self { record: record.clone(), rows, columns, fields: Mutex::new(None) })
+        Ok(Self {
+            record: record.clone(),
+            rows,
+            columns,
+            indexes: Mutex::default(),
+            fields: Mutex::new(None),
+        })
     }
 
     pub(super) fn column(&self, column: ColumnId) -> Option<&ColumnFile> {
@@ -54,6 +64,45 @@ impl Segment {
 
     pub(super) fn columns(&self) -> impl Iterator<Item = &ColumnFile> {
         self.columns.iter().map(|(_, file)| file.as_ref())
+    }
+
+    /// The index of an embedding column, if there is one that can be used. One that appears later is found later, one
+    /// that is damaged is not looked at again.
+    pub(super) fn index(&self, storage: &dyn Storage, column: ColumnId) -> Option<Arc<IndexFile>> {
+        let mut known = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&column) {
+            return known.clone();
+        }
+        let (header, origin) = self.index_of(column)?;
+        let opened = match IndexFile::open(storage, &header, origin) {
+            Ok(file) => Some(Arc::new(file?)),
+            Err(_) => None,
+        };
+        known.entry(column).or_insert(opened).clone()
+    }
+
+    /// What the index file of an embedding column must say of itself, and the column file that it must be made from.
+    pub(super) fn index_of(&self, column: ColumnId) -> Option<(IndexHeader, FileRecord)> {
+        let file = self.column(column).filter(|file| file.header().encoding == Encoding::Embedding)?;
+        let origin = self.record.columns.iter().find(|record| record.column == column)?.file;
+        let ColumnHeader { segment, row_count, column, width, .. } = *file.header();
+        Some((IndexHeader { segment, row_count, column, width }, origin))
+    }
+
+    /// Leaves an index alone from now on.
+    pub(super) fn give_up_index(&self, column: ColumnId) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(column, None);
+    }
+
+    /// Whether the index of a column was found to be damaged.
+    pub(super) fn has_damaged_index(&self, column: ColumnId) -> bool {
+        let known = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&column).is_some_and(Option::is_none)
+    }
+
+    /// Looks for the index of a column again.
+    pub(super) fn forget_index(&self, column: ColumnId) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).remove(&column);
     }
 
     fn shared_column(&self, column: ColumnId) -> Option<Arc<ColumnFile>> {
@@ -202,5 +251,24 @@ impl RowValues for ScannedColumn<'_> {
 
     fn scales(&self, first: RowId, count: u32) -> Result<Option<&[u8]>, FileError> {
         self.0.scales(first, count)
+    }
+}
+
+/// An index file as the scan reads it.
+pub(super) struct ScannedCodes<'a>(pub(super) &'a IndexFile);
+
+impl RowCodes for ScannedCodes<'_> {
+    type Error = FileError;
+
+    fn width(&self) -> usize {
+        self.0.header().width as usize
+    }
+
+    fn codes(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.0.codes(first, count)
+    }
+
+    fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], FileError> {
+        Ok([self.0.scales(first, count)?, self.0.errors(first, count)?, self.0.norms(first, count)?])
     }
 }

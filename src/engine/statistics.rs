@@ -1,6 +1,6 @@
 //! What a store holds.
 
-use super::answer::{ColumnStatistics, Statistics};
+use super::answer::{ColumnStatistics, IndexStatistics, Statistics};
 use super::snapshot::Snapshot;
 use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, manifest_name};
 use crate::storage::{CATALOG_NAME, Storage};
@@ -22,6 +22,7 @@ impl Snapshot {
             fields: state.store.fields.clone(),
             embeddings: Vec::new(),
             sketches: Vec::new(),
+            index: IndexStatistics::default(),
             commit: self.commit(),
             commit_unix_ms: state.last.unix_ms,
             commit_operation: state.last.operation.clone(),
@@ -37,6 +38,20 @@ impl Snapshot {
             }
         }
         let storage = self.inner.context.storage.as_ref();
+        for view in &self.inner.segments {
+            for column in view.segment.columns().map(|file| file.header().column) {
+                if let Some(index) = view.segment.index(storage, column) {
+                    statistics.index.files += 1;
+                    statistics.index.rows += u64::from(index.header().row_count);
+                    statistics.index.bytes += index.file().length();
+                    statistics.bytes_heap += index.file().heap_bytes();
+                    statistics.bytes_mapped +=
+                        if index.file().is_mapped() { index.file().length() } else { 0 };
+                }
+                statistics.index.damaged += usize::from(view.segment.has_damaged_index(column));
+            }
+        }
+        statistics.bytes_on_disk += statistics.index.bytes;
         for name in [CATALOG_NAME.to_owned(), manifest_name(self.commit())] {
             statistics.bytes_on_disk += file_length(storage, &name);
         }

@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::context::Context;
 use super::encoders::{EncoderError, check_all_given, keep_state, new_record, ready_encoder};
-use super::options::{ColumnDefinition, ColumnEncoder, CreateOptions, OpenOptions};
+use super::indexing::{IndexError, IndexReport, Indexer};
+use super::options::{ColumnDefinition, ColumnEncoder, CreateOptions, OpenOptions, Watch};
 use super::snapshot::Snapshot;
 use super::transaction::{Transaction, TransactionError};
 use crate::base::limits::{COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX};
@@ -188,6 +189,8 @@ impl Snapshots {
 /// ```
 #[derive(Debug)]
 pub struct Store {
+    /// First, so that it has stopped writing when the writer gives its lock back.
+    indexer: Indexer,
     pub(super) context: Arc<Context>,
     pub(super) writer: Writer,
     snapshots: Snapshots,
@@ -245,7 +248,13 @@ impl Store {
         };
         let writer = Writer::create_with(storage, first)?;
         let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
-        Ok(Self { context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) })
+        Ok(Self::with_snapshot(context, writer, snapshot))
+    }
+
+    fn with_snapshot(context: Arc<Context>, writer: Writer, snapshot: Snapshot) -> Self {
+        let indexer = Indexer::default();
+        indexer.wake(&snapshot);
+        Self { indexer, context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) }
     }
 
     /// Opens a store for writing.
@@ -277,7 +286,7 @@ impl Store {
         let context = Context::new(storage, options)?;
         check_all_given(&context, &writer.state().store.columns)?;
         let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
-        Ok(Self { context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) })
+        Ok(Self::with_snapshot(context, writer, snapshot))
     }
 
     /// [`create`](Self::create) in the folder `path`, which is made if it is missing.
@@ -333,8 +342,22 @@ impl Store {
         let commit = state.store.commit;
         let snapshot = Snapshot::open(&self.context, state, Some(&base), None)
             .map_err(|source| TransactionError::CommittedNotOpened { commit, source })?;
+        self.indexer.wake(&snapshot);
         self.snapshots.replace(snapshot);
         Ok(commit)
+    }
+
+    /// Waits until every segment of at least [`index_rows_min`](OpenOptions::index_rows_min) rows has its indexes; damaged ones are
+    /// built anew.
+    ///
+    /// Indexes are built in the background after each commit and after opening; answers are right without them, and
+    /// slower. What is not done when the store is dropped is begun again when it is opened.
+    ///
+    /// # Errors
+    /// Files could not be read or written since the last call, or the wait was cancelled; building goes on then.
+    pub fn build_indexes(&self, watch: Watch<'_>) -> Result<IndexReport, IndexError> {
+        self.indexer.wake(&self.snapshot());
+        self.indexer.wait(watch)
     }
 }
 

@@ -12,11 +12,14 @@ use crate::base::{RowId, RowSet, key_hash};
 use crate::encoder::{
     Device, Encoder, EncoderSpecification, HashedEncoder, LoadError, load_state, uses_devices,
 };
-use crate::format::{ColumnKind, ColumnRecord, Manifest, SegmentRecord, segment_deletes};
+use crate::format::{
+    ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, Manifest, SegmentRecord,
+    segment_deletes,
+};
 use crate::kernels::first_non_finite;
 use crate::storage::{
-    CATALOG_NAME, CatalogCheck, ColumnFile, FileError, PublishedError, RowFile, SealedFile, Storage,
-    encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
+    CATALOG_NAME, CatalogCheck, ColumnFile, FileError, IndexFile, PublishedError, RowFile, SealedFile,
+    Storage, encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
 };
 
 /// Rows whose values are checked at once.
@@ -131,7 +134,31 @@ impl Verification<'_> {
                     if let Err(error) = schema.and(values) {
                         self.file_problem(&name, &error);
                     }
+                    self.index(&file, column.file, watch);
                 }
+            }
+        }
+    }
+
+    /// An index may be missing, but what is there must be whole and belong to its column.
+    fn index(&mut self, column: &ColumnFile, origin: FileRecord, watch: Watch<'_>) {
+        let ColumnHeader { segment, row_count, column, width, encoding, .. } = *column.header();
+        if encoding != Encoding::Embedding {
+            return;
+        }
+        let header = IndexHeader { segment, row_count, column, width };
+        let opened = IndexFile::open(self.storage.as_ref(), &header, origin);
+        let checked = opened.and_then(|file| match &file {
+            Some(index) if self.deep => index.file().verify().map(|()| file),
+            _ => Ok(file),
+        });
+        match checked {
+            Ok(None) => {}
+            Ok(Some(index)) => self.checked(index.file(), watch),
+            Err(error) => {
+                let place = self.storage.describe(&crate::storage::index_file_name(segment, column));
+                let remedy = "nothing is lost, queries read the column instead: remove this file, and the next command that writes to the store builds it anew";
+                self.problem(place, format!("{error} ({remedy})"));
             }
         }
     }

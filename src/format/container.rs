@@ -102,6 +102,8 @@ pub enum FileKind {
     Column,
     /// State of an encoder.
     Encoder,
+    /// What was computed from a column file to find its rows faster.
+    Index,
 }
 
 impl FileKind {
@@ -111,6 +113,7 @@ impl FileKind {
             Self::Rows => 1,
             Self::Column => 2,
             Self::Encoder => 3,
+            Self::Index => 4,
         }
     }
 }
@@ -152,17 +155,17 @@ impl Encoding {
 pub struct Header {
     /// What the file holds.
     pub kind: FileKind,
-    /// Segment of a row or column file; 0 otherwise.
+    /// Segment of a row, column or index file; 0 otherwise.
     pub segment: u64,
     /// Rows of the segment; 0 for an encoder file.
     pub row_count: u32,
-    /// Column number of a column or encoder file; 0 otherwise.
+    /// Column number of a column, encoder or index file; 0 otherwise.
     pub column: u32,
     /// Code of the element type of a column file; 0 otherwise.
     pub element: u16,
     /// What the values of a column file are.
     pub encoding: Encoding,
-    /// Values a row of a column file; 0 otherwise.
+    /// Values a row of a column or index file; 0 otherwise.
     pub width: u32,
     /// Member (checkpoint) of a sketch column, from 0; 0 otherwise.
     pub member: u32,

@@ -5,6 +5,7 @@
 //! | `catalog.rs` | catalog records and their framing |
 //! | `column.rs` | what a column file says of itself; section tags of column and encoder files |
 //! | `container.rs` | the container of every sealed file: header, sections, block checksums, footer |
+//! | `index.rs` | what an index file says of itself, and the tags of its sections |
 //! | `manifest.rs` | the manifest and the CURRENT file |
 //! | `metadata.rs` | typed metadata of a segment as Arrow IPC |
 //! | `rows.rs` | sections of a row file: keys, texts, undeclared fields, key index |
@@ -13,6 +14,7 @@
 mod catalog;
 mod column;
 mod container;
+mod index;
 mod manifest;
 mod metadata;
 mod rows;
@@ -28,6 +30,10 @@ pub use container::{
     ContainerError, Encoding, FOOTER_SIZE_BYTES, FORMAT_VERSION, FileKind, Footer, HEADER_MAGIC,
     HEADER_SIZE_BYTES, Header, MIN_READER_VERSION, SECTION_ENTRY_SIZE_BYTES, Section, TRAILER_MAGIC,
     block_count, block_range,
+};
+pub use index::{
+    INDEX_CODE_BLOCK, INDEX_ORIGIN_SIZE_BYTES, IndexHeader, IndexHeaderError, decode_origin, encode_origin,
+    index_section,
 };
 pub use manifest::{
     CURRENT_SIZE_BYTES, MANIFEST_HEADER_SIZE_BYTES, MANIFEST_MAGIC, Manifest, ManifestError, decode_current,

@@ -2,8 +2,20 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `candidates.rs` | the rows whose exact score may be among the best |
+//! | `code_scan.rs` | scores of a range of rows from their codes, and how far each may be off |
+//! | `quantise.rs` | codes of a column's rows, and how far each row lies from its codes |
+//! | `sample_column.rs` | a column in memory for the tests of this room |
 //! | `scan.rs` | scores of a range of rows by an exact scan over their stored values |
 
+mod candidates;
+mod code_scan;
+mod quantise;
+#[cfg(test)]
+mod sample_column;
 mod scan;
 
-pub use scan::{RowScore, RowValues, ScanError, score_rows};
+pub use candidates::{Candidate, Candidates, Threshold};
+pub use code_scan::{CodeScorer, RowCodes};
+pub use quantise::{CodedRows, QuantiseError, quantise_rows};
+pub use scan::{RowScore, RowScorer, RowValues, ScanError, score_rows};

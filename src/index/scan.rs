@@ -174,22 +174,7 @@ pub fn score_rows<V: RowValues>(
     first: RowId,
     out: &mut [f64],
 ) -> Result<(), ScanError<V::Error>> {
-    let rows = values.row_count();
-    let fits =
-        u32::try_from(out.len()).is_ok_and(|count| first.0.checked_add(count).is_some_and(|end| end <= rows));
-    if !fits {
-        return Err(ScanError::Rows { first, count: out.len(), rows });
-    }
-    check_query(query, kind, values.width())?;
-    let scan = Scan { kernels, query: WideQuery::new(query), kind, values };
-    let block_rows = block_rows(values.width(), values.element());
-    let mut norms = vec![0.0; if kind == RowScore::Dot { 0 } else { block_rows.min(out.len()) }];
-    let mut block_first = first;
-    for scores in out.chunks_mut(block_rows) {
-        scan.block(block_first, scores, &mut norms)?;
-        block_first = RowId(block_first.0 + scores.len() as u32);
-    }
-    Ok(())
+    RowScorer::new(kernels, query, kind, values)?.score(first, out)
 }
 
 /// Rows read at once: their bytes stay in the second-level cache for a second pass that takes norms.
@@ -213,14 +198,57 @@ fn check_query<E: Error>(query: &[f32], kind: RowScore, column: usize) -> Result
     }
 }
 
-struct Scan<'a, V> {
+/// Scores rows of one column for one query, a range at a time: what [`score_rows`] does, with the query made ready once.
+#[derive(Debug)]
+pub struct RowScorer<'a, V> {
     kernels: Kernels,
     query: WideQuery,
     kind: RowScore,
     values: &'a V,
+    block_rows: usize,
+    norms: Vec<f64>,
 }
 
-impl<V: RowValues> Scan<'_, V> {
+impl<'a, V: RowValues> RowScorer<'a, V> {
+    /// A scorer for `query`.
+    ///
+    /// # Errors
+    /// The query has another width than the column, or is not finite.
+    pub fn new(
+        kernels: Kernels,
+        query: &[f32],
+        kind: RowScore,
+        values: &'a V,
+    ) -> Result<Self, ScanError<V::Error>> {
+        check_query(query, kind, values.width())?;
+        let block_rows = block_rows(values.width(), values.element());
+        Ok(Self { kernels, query: WideQuery::new(query), kind, values, block_rows, norms: Vec::new() })
+    }
+
+    /// Writes the scores of rows `first..first + out.len()` to `out`.
+    ///
+    /// # Errors
+    /// As [`score_rows`].
+    pub fn score(&mut self, first: RowId, out: &mut [f64]) -> Result<(), ScanError<V::Error>> {
+        let rows = self.values.row_count();
+        let fits = u32::try_from(out.len())
+            .is_ok_and(|count| first.0.checked_add(count).is_some_and(|end| end <= rows));
+        if !fits {
+            return Err(ScanError::Rows { first, count: out.len(), rows });
+        }
+        let mut norms = std::mem::take(&mut self.norms);
+        if self.kind != RowScore::Dot {
+            norms.resize(self.block_rows.min(out.len()), 0.0);
+        }
+        let mut block_first = first;
+        for scores in out.chunks_mut(self.block_rows) {
+            self.block(block_first, scores, &mut norms)?;
+            block_first = RowId(block_first.0 + scores.len() as u32);
+        }
+        self.norms = norms;
+        Ok(())
+    }
+
     /// Scores of at most a block of rows. `norms` has room for them unless the score is a plain dot product.
     fn block(&self, first: RowId, scores: &mut [f64], norms: &mut [f64]) -> Result<(), ScanError<V::Error>> {
         let count = scores.len() as u32;
@@ -288,88 +316,9 @@ fn divide(kind: RowScore, scores: &mut [f64], norms: &[f64]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample_column::{Damaged, SampleColumn, vector};
     use super::*;
     use crate::base::RandomStream;
-    use crate::kernels::{decode, encode, encode_int8};
-
-    #[derive(Debug, Error)]
-    #[error("block {0} is damaged")]
-    struct Damaged(u32);
-
-    struct Column {
-        element: ElementType,
-        width: usize,
-        bytes: Vec<u8>,
-        scales: Option<Vec<u8>>,
-        damaged_from: u32,
-    }
-
-    impl RowValues for Column {
-        type Error = Damaged;
-
-        fn element(&self) -> ElementType {
-            self.element
-        }
-
-        fn width(&self) -> usize {
-            self.width
-        }
-
-        fn row_count(&self) -> u32 {
-            (self.bytes.len() / self.row_bytes()) as u32
-        }
-
-        fn values(&self, first: RowId, count: u32) -> Result<&[u8], Damaged> {
-            if first.0 + count > self.damaged_from {
-                return Err(Damaged(7));
-            }
-            let row_bytes = self.row_bytes();
-            Ok(&self.bytes[first.0 as usize * row_bytes..][..count as usize * row_bytes])
-        }
-
-        fn scales(&self, first: RowId, count: u32) -> Result<Option<&[u8]>, Damaged> {
-            let (from, bytes) = (first.0 as usize * 4, count as usize * 4);
-            Ok(self.scales.as_ref().map(|scales| &scales[from..][..bytes]))
-        }
-    }
-
-    impl Column {
-        fn row_bytes(&self) -> usize {
-            self.width * self.element.size_bytes()
-        }
-
-        /// The stored values of a row in f64, scale and all.
-        fn row(&self, row: usize) -> Vec<f64> {
-            let mut values = vec![0.0; self.width];
-            let bytes = &self.bytes[row * self.row_bytes()..][..self.row_bytes()];
-            decode(self.element, bytes, &mut values).unwrap();
-            let scale = self.scales.as_ref().map_or(1.0, |scales| {
-                let bytes = [scales[row * 4], scales[row * 4 + 1], scales[row * 4 + 2], scales[row * 4 + 3]];
-                f64::from(f32::from_le_bytes(bytes))
-            });
-            values.into_iter().map(|value| f64::from(value) * scale).collect()
-        }
-    }
-
-    fn vector(width: usize, stream: &mut RandomStream) -> Vec<f32> {
-        (0..width).map(|_| (stream.unit() * 4.0 - 2.0) as f32).collect()
-    }
-
-    /// `rows` random rows; every tenth is zero.
-    fn column(element: ElementType, width: usize, rows: usize) -> Column {
-        let mut stream = RandomStream::new(width as u64);
-        let (mut bytes, mut scales) = (Vec::new(), Vec::new());
-        for row in 0..rows {
-            let values = if row % 10 == 3 { vec![0.0; width] } else { vector(width, &mut stream) };
-            if element == ElementType::I8 {
-                scales.extend(encode_int8(&values, &mut bytes).unwrap().to_le_bytes());
-            } else {
-                encode(element, &values, &mut bytes).unwrap();
-            }
-        }
-        let scales = (element == ElementType::I8).then_some(scales);
-        Column { element, width, bytes, scales, damaged_from: u32::MAX }
-    }
 
     fn norm(values: &[f64]) -> f64 {
         values.iter().map(|value| value * value).sum::<f64>().sqrt()
@@ -378,7 +327,7 @@ mod tests {
     #[test]
     fn scores_are_the_formulas_for_every_element_and_kind() {
         for element in ElementType::ALL {
-            let column = column(element, 37, 60);
+            let column = SampleColumn::random(element, 37, 60);
             let query = vector(37, &mut RandomStream::new(99));
             let wide: Vec<f64> = query.iter().map(|&value| f64::from(value)).collect();
             let kinds = [RowScore::Dot, RowScore::Cosine { query_norm: norm(&wide) }, RowScore::Relatif];
@@ -408,7 +357,7 @@ mod tests {
     fn scores_have_the_same_bits_in_every_chunking_and_back_end() {
         // 900 values of f32: a block holds 36 rows, so that one call takes several blocks.
         for element in ElementType::ALL {
-            let column = column(element, 900, 130);
+            let column = SampleColumn::random(element, 900, 130);
             let query = vector(900, &mut RandomStream::new(5));
             let mut whole = vec![f64::NAN; 130];
             score_rows(Kernels::best(), &query, RowScore::Relatif, &column, RowId(0), &mut whole).unwrap();
@@ -429,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_zero_query_scores_zero() {
-        let column = column(ElementType::F32, 8, 4);
+        let column = SampleColumn::random(ElementType::F32, 8, 4);
         let mut scores = [f64::NAN; 4];
         let kind = RowScore::Cosine { query_norm: 0.0 };
         score_rows(Kernels::best(), &[0.0; 8], kind, &column, RowId(0), &mut scores).unwrap();
@@ -437,7 +386,7 @@ mod tests {
     }
 
     fn error_of(
-        column: &Column,
+        column: &SampleColumn,
         query: &[f32],
         kind: RowScore,
         first: u32,
@@ -448,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_scored_is_named() {
-        let mut column = column(ElementType::F32, 8, 20);
+        let mut column = SampleColumn::random(ElementType::F32, 8, 20);
         let query = [1.0; 8];
         let dot = RowScore::Dot;
         assert!(matches!(error_of(&column, &[1.0; 7], dot, 0, 1), ScanError::Width { query: 7, column: 8 }));
@@ -474,7 +423,7 @@ mod tests {
 
     #[test]
     fn int8_rows_need_a_scale_each() {
-        let mut column = column(ElementType::I8, 8, 20);
+        let mut column = SampleColumn::random(ElementType::I8, 8, 20);
         column.scales = None;
         let error = error_of(&column, &[1.0; 8], RowScore::Dot, 4, 3);
         assert!(matches!(error, ScanError::Scales { first: RowId(4), count: 3, bytes: 0 }), "{error}");

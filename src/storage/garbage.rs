@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use super::column_file::column_file_name;
 use super::encoder_file::encoder_file_name;
+use super::index_file::{finished_index_name, index_file_name};
 use super::medium::Storage;
 use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
 use super::row_file::row_file_name;
 use crate::base::CommitSeq;
 use crate::format::{ColumnKind, Manifest, manifest_sequence};
 
-/// Names of the sealed files of a state.
+/// Names of the sealed files of a state, with those of index files that may stand beside its columns.
 pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for segment in &state.segments {
         names.insert(row_file_name(segment.id));
         for column in &segment.columns {
             names.insert(column_file_name(segment.id, column.column));
+            names.insert(index_file_name(segment.id, column.column));
         }
     }
     for column in &state.store.columns {
@@ -92,7 +94,8 @@ pub fn collect_garbage(
     for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
         for file in storage.list(folder)? {
             let name = format!("{folder}/{file}");
-            if !kept.contains(&name) {
+            // An index that is being written now stays, if the index will.
+            if !kept.contains(finished_index_name(&name)) {
                 collected.removed += usize::from(storage.remove(&name).is_ok());
             }
         }

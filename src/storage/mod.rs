@@ -11,6 +11,7 @@
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `garbage.rs` | removes files that nobody names or pins |
+//! | `index_file.rs` | index files: what was computed from a column file, and can be again |
 //! | `laws.rs` | the tests that every storage passes |
 //! | `map.rs` | the only memory map |
 //! | `medium.rs` | what the engine asks of a storage, with the durability duties |
@@ -29,6 +30,7 @@ mod commit_error;
 mod disk;
 mod encoder_file;
 mod garbage;
+mod index_file;
 #[cfg(test)]
 mod laws;
 mod map;
@@ -49,6 +51,7 @@ pub use encoder_file::{
     write_encoder_file, write_encoder_pieces,
 };
 pub use garbage::{Collected, collect_garbage};
+pub use index_file::{IndexFile, IndexFileWriter, index_file_name};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{

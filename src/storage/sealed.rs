@@ -263,6 +263,24 @@ impl SealedFile {
         kind: FileKind,
         expected: FileRecord,
     ) -> Result<Self, FileError> {
+        Self::open_as(storage, name, kind, Some(expected))
+    }
+
+    /// [`open`](Self::open) for a file that no manifest names, because it can be made again: it only has to agree with
+    /// itself.
+    ///
+    /// # Errors
+    /// It is missing, cannot be read, or contradicts itself.
+    pub fn open_derived(storage: &dyn Storage, name: &str, kind: FileKind) -> Result<Self, FileError> {
+        Self::open_as(storage, name, kind, None)
+    }
+
+    fn open_as(
+        storage: &dyn Storage,
+        name: &str,
+        kind: FileKind,
+        expected: Option<FileRecord>,
+    ) -> Result<Self, FileError> {
         let path = storage.describe(name);
         let io = |operation| {
             let path = path.clone();
@@ -277,7 +295,7 @@ impl SealedFile {
         }
         let unlike =
             |what, found, expected| FileError::NotAsRecorded { path: path.clone(), what, found, expected };
-        if length != expected.length {
+        if let Some(expected) = expected.filter(|expected| length != expected.length) {
             return Err(unlike("length", length, expected.length));
         }
         let mut header = [0; HEADER_SIZE_BYTES];
@@ -289,7 +307,7 @@ impl SealedFile {
         let header = Header::decode(&header, kind).map_err(damaged)?;
         let (footer, root) =
             Footer::decode(&footer, length, u64::from_le_bytes(header_checksum)).map_err(damaged)?;
-        if root != expected.root {
+        if let Some(expected) = expected.filter(|expected| root != expected.root) {
             return Err(unlike("root checksum", root, expected.root));
         }
         let words = block_count(footer.data_end).div_ceil(64);

@@ -159,6 +159,7 @@ fn an_ingest_tells_what_its_stages_did() {
     assert_eq!(items, [("read", 1), ("prepare", 1), ("encode cpu", 1), ("write", 1), ("commit", 1)]);
     assert_eq!(stages[0]["bytes"], more.len());
     assert!(stages.iter().all(|stage| stage["busy_ms"].is_number() && stage["input_wait_ms"].is_number()));
+    assert!(stages.iter().all(|stage| stage["items"] == 0 || stage["items_per_s"].as_f64().unwrap() > 0.0));
     // For people the stages stand beside the messages, not in the answer.
     place.write("last.jsonl", "{\"id\": \"g\", \"text\": \"a goat\"}\n");
     let run = place.run(&["ingest", "pets", "last.jsonl", "--key", "id"]).ok();

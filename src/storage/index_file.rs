@@ -1,0 +1,208 @@
+//! Index files: codes of a column's rows, derived from its column file.
+//!
+//! No manifest names them. An index file stands beside its column file under a name that follows from it, says which
+//! column file it was made from, and may be missing or removed at any time: an index is a way to answer faster, never a
+//! part of the answer. It is written under another name and renamed when it is whole, so that nobody opens half of one.
+
+use super::medium::Storage;
+use super::sealed::{FileError, SealedFile, SealedWriter};
+use crate::base::{ColumnId, RowId, SegmentId};
+use crate::format::{
+    FileKind, FileRecord, IndexHeader, Section, decode_origin, encode_origin, index_section,
+};
+
+/// What the name of an index file ends with while it is written.
+const UNFINISHED: &str = ".unfinished";
+
+/// Name of the index file of a segment's column in its storage.
+pub fn index_file_name(segment: SegmentId, column: ColumnId) -> String {
+    format!("segments/{segment}.{column}.idx")
+}
+
+/// The name that a file in the making will get; every other name is its own.
+pub(super) fn finished_index_name(name: &str) -> &str {
+    name.strip_suffix(UNFINISHED).unwrap_or(name)
+}
+
+/// Writes an index file row by row.
+#[derive(Debug)]
+pub struct IndexFileWriter<'a> {
+    storage: &'a dyn Storage,
+    writer: SealedWriter,
+    header: IndexHeader,
+    unfinished: String,
+    codes: u64,
+    scales: Vec<u8>,
+    errors: Vec<u8>,
+    norms: Vec<u8>,
+}
+
+impl<'a> IndexFileWriter<'a> {
+    /// Begins the index of the column file `origin`. What is left of an earlier attempt is removed.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(
+        storage: &'a dyn Storage,
+        header: IndexHeader,
+        origin: FileRecord,
+    ) -> Result<Self, FileError> {
+        let unfinished = format!("{}{UNFINISHED}", index_file_name(header.segment, header.column));
+        if storage.exists(&unfinished).map_err(io_error(storage, "find", &unfinished))? {
+            storage.remove(&unfinished).map_err(io_error(storage, "remove", &unfinished))?;
+        }
+        let mut writer = SealedWriter::create(storage, &unfinished, &header.to_header())?;
+        writer.section(index_section::ORIGIN, &encode_origin(origin))?;
+        writer.begin_section(index_section::CODES)?;
+        let (scales, errors, norms) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { storage, writer, header, unfinished, codes: 0, scales, errors, norms })
+    }
+
+    /// Appends rows: their codes, padded, and one number of each kind a row.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(
+        &mut self,
+        codes: &[u8],
+        scales: &[f32],
+        errors: &[f32],
+        norms: &[f32],
+    ) -> Result<(), FileError> {
+        self.codes += codes.len() as u64;
+        for (to, from) in [(&mut self.scales, scales), (&mut self.errors, errors), (&mut self.norms, norms)] {
+            to.extend(from.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        self.writer.write(codes)
+    }
+
+    /// Writes the rest and gives the file its name.
+    ///
+    /// # Errors
+    /// The rows are not those that the header promises, or the file cannot be written.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        let numbers = self.header.numbers_length();
+        let lengths = [&self.scales, &self.errors, &self.norms].map(|bytes| bytes.len() as u64);
+        if self.codes != self.header.codes_length() || lengths != [numbers; 3] {
+            let reason = format!("it has {} bytes of codes and {lengths:?} of numbers", self.codes);
+            return Err(FileError::Content { path: self.storage.describe(&self.unfinished), reason });
+        }
+        self.writer.section(index_section::SCALES, &self.scales)?;
+        self.writer.section(index_section::ERRORS, &self.errors)?;
+        self.writer.section(index_section::NORMS, &self.norms)?;
+        self.writer.finish()?;
+        let name = index_file_name(self.header.segment, self.header.column);
+        self.storage.rename(&self.unfinished, &name).map_err(io_error(
+            self.storage,
+            "rename",
+            &self.unfinished,
+        ))
+    }
+}
+
+/// An index file open for reading.
+#[derive(Debug)]
+pub struct IndexFile {
+    file: SealedFile,
+    header: IndexHeader,
+    codes: Section,
+    scales: Section,
+    errors: Section,
+    norms: Section,
+}
+
+impl IndexFile {
+    /// Opens the index of a column file; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is damaged, or was made from another column file.
+    ///
+    /// # Complexity
+    /// Reads header, footer and one block, whatever the number of rows.
+    pub fn open(
+        storage: &dyn Storage,
+        header: &IndexHeader,
+        origin: FileRecord,
+    ) -> Result<Option<Self>, FileError> {
+        let name = index_file_name(header.segment, header.column);
+        let file = match SealedFile::open_derived(storage, &name, FileKind::Index) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let found =
+            IndexHeader::from_header(file.header()).map_err(|error| file.content_error(error.to_string()))?;
+        let section = file
+            .section(index_section::ORIGIN)
+            .ok_or_else(|| file.content_error("it does not say what it was made from"))?;
+        let made_from = decode_origin(file.read(section, 0..section.length)?);
+        if found != *header || made_from != Some(origin) {
+            return Err(file.content_error("it was made from another column file"));
+        }
+        let numbers = header.numbers_length();
+        Ok(Some(Self {
+            codes: file.section_of_length(index_section::CODES, header.codes_length())?,
+            scales: file.section_of_length(index_section::SCALES, numbers)?,
+            errors: file.section_of_length(index_section::ERRORS, numbers)?,
+            norms: file.section_of_length(index_section::NORMS, numbers)?,
+            header: found,
+            file,
+        }))
+    }
+
+    /// What the file is about.
+    pub fn header(&self) -> &IndexHeader {
+        &self.header
+    }
+
+    /// The sealed file underneath.
+    pub fn file(&self) -> &SealedFile {
+        &self.file
+    }
+
+    /// Codes of `count` rows from `first`, each row padded with zeros.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn codes(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.rows(self.codes, self.header.code_row_bytes(), first, count)
+    }
+
+    /// Scales of `count` rows from `first`, f32, little-endian.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn scales(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.rows(self.scales, 4, first, count)
+    }
+
+    /// Norms of what the codes leave of `count` rows from `first`, f32, little-endian.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn errors(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.rows(self.errors, 4, first, count)
+    }
+
+    /// Norms of `count` rows from `first`, f32, little-endian.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn norms(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.rows(self.norms, 4, first, count)
+    }
+
+    fn rows(&self, section: Section, row_bytes: u64, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        let start = u64::from(first.0) * row_bytes;
+        self.file.read(section, start..start + u64::from(count) * row_bytes)
+    }
+}
+
+fn io_error(
+    storage: &dyn Storage,
+    operation: &'static str,
+    name: &str,
+) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = storage.describe(name);
+    move |source| FileError::Io { operation, path, source }
+}
