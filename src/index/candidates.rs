@@ -75,10 +75,10 @@ impl Ord for Lower {
 /// use ascribe::index::{Candidates, Threshold};
 /// let threshold = Threshold::new();
 /// let mut candidates = Candidates::new(1);
-/// for (row, score, margin) in [(0, 0.5, 0.1), (1, 0.9, 0.1), (2, 0.7, 0.1), (3, 0.75, 0.1)] {
-///     candidates.offer(0, RowId(row), score, margin, &threshold);
+/// for (row, score) in [(0, 0.5), (1, 1.0), (2, 0.75), (3, 0.875)] {
+///     candidates.offer(0, RowId(row), score, 0.125, &threshold);
 /// }
-/// // Row 1 scores at least 0.8, row 2 at most 0.8, row 3 at most 0.85.
+/// // Row 1 scores at least 0.875, row 2 at most 0.875, row 3 at most 1.
 /// let rows: Vec<u32> = candidates.into_ranked(&threshold).iter().map(|candidate| candidate.row.0).collect();
 /// assert_eq!(rows, [1, 3, 2]);
 /// ```
