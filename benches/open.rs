@@ -56,7 +56,9 @@ fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
         column: None,
         on_duplicate: OnDuplicate::Error,
     };
-    store.import(import, Watch::silent(&Cancel::new()))?;
+    let cancel = Cancel::new();
+    store.import(import, Watch::silent(&cancel))?;
+    store.build_indexes(Watch::silent(&cancel))?;
     Ok(())
 }
 

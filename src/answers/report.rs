@@ -115,13 +115,18 @@ pub fn verify_report(report: &VerifyReport) -> Report {
         )
 }
 
+/// A rate to three digits or the whole number.
+fn rate_value(rate: f64) -> Value {
+    if rate >= 100.0 { Value::from(rate.round() as u64) } else { Value::from((rate * 10.0).round() / 10.0) }
+}
+
 fn stage_value(stage: &StageCount) -> Value {
     json!({
         "stage": stage.name,
         "items": stage.items,
         "tokens": stage.tokens,
         "bytes": stage.bytes,
-        "items_per_s": stage.items_per_second().map(|rate| (rate * 10.0).round() / 10.0),
+        "items_per_s": stage.items_per_second().map(rate_value),
         "busy_ms": milliseconds(stage.busy),
         "input_wait_ms": milliseconds(stage.input_wait),
         "output_wait_ms": milliseconds(stage.output_wait),

@@ -19,6 +19,15 @@ impl<'a> ScoreChunk<'a> {
         Self { first, scores, live: None }
     }
 
+    /// Consecutive scores of which those of the rows in `live` count; all if it is `None`.
+    ///
+    /// # Complexity
+    /// That of finding out whether `live` has all of the rows, so that nobody needs to ask for each.
+    pub fn of_live(first: RowId, scores: &'a [f64], live: Option<&'a RowSet>) -> Self {
+        let count = u32::try_from(scores.len()).unwrap_or(u32::MAX);
+        Self { first, scores, live: live.filter(|live| !live.contains_range(first, count)) }
+    }
+
     /// Calls `visit` with each row that counts and its score, in ascending order of rows, until an error.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ pub struct UnlikeCounters {
     pub right: usize,
 }
 
+/// Scores that are compared with a gap together: most of a population lies between the same two asked ones.
+const GROUP_SCORES: usize = 16;
+
 /// Counts, for each of a batch of asked scores, the scores of a population below it and equal to it.
 ///
 /// Counts are whole numbers: counters of parts of the population, taken on any thread, add up to the same in any order.
@@ -61,24 +64,35 @@ impl RankCounter {
         let Self { sorted, counts, .. } = self;
         // The gap that the last score fell into: (low, high), open at both ends.
         let (mut gap, mut low, mut high) = (0, f64::NAN, f64::NAN);
-        chunk.for_each(|score| {
-            if low < score && score < high {
+        let mut count = |scores: &[f64]| {
+            let inside = scores.iter().fold(true, |inside, &score| inside & (low < score) & (score < high));
+            if inside {
+                counts[gap] += scores.len() as u64;
+                return;
+            }
+            for &score in scores {
+                if low < score && score < high {
+                    counts[gap] += 1;
+                    continue;
+                }
+                if score.is_nan() {
+                    continue;
+                }
+                let place = sorted.partition_point(|asked| *asked < score);
+                if sorted.get(place) == Some(&score) {
+                    counts[2 * place + 1] += 1;
+                    continue;
+                }
+                gap = 2 * place;
                 counts[gap] += 1;
-                return;
+                low = if place == 0 { f64::NEG_INFINITY } else { sorted[place - 1] };
+                high = sorted.get(place).copied().unwrap_or(f64::INFINITY);
             }
-            if score.is_nan() {
-                return;
-            }
-            let place = sorted.partition_point(|asked| *asked < score);
-            if sorted.get(place) == Some(&score) {
-                counts[2 * place + 1] += 1;
-                return;
-            }
-            gap = 2 * place;
-            counts[gap] += 1;
-            low = if place == 0 { f64::NEG_INFINITY } else { sorted[place - 1] };
-            high = sorted.get(place).copied().unwrap_or(f64::INFINITY);
-        });
+        };
+        match chunk.live {
+            None => chunk.scores.chunks(GROUP_SCORES).for_each(count),
+            Some(_) => chunk.for_each(|score| count(&[score])),
+        }
     }
 
     /// Adds what `other` has counted.

@@ -2,6 +2,9 @@
 
 use super::ScoreChunk;
 
+/// Sums that are taken side by side: a processor then does not wait for one addition before it begins the next.
+const LANES: usize = 8;
+
 /// Count, mean and centred sum of squares of a population of scores, mergeable.
 ///
 /// Take one for each chunk, on any thread, and merge them in the order of the chunks: the result then has the same bits
@@ -40,6 +43,9 @@ impl Moments {
     pub fn of(chunk: &ScoreChunk<'_>) -> Self {
         // Distances from one of the scores, not from 0: exact where all scores are equal, and small where the mean is
         // far from 0.
+        if chunk.live.is_none() {
+            return Self::of_all(chunk.scores);
+        }
         let mut origin = None;
         let (mut count, mut sum) = (0_u64, 0.0);
         chunk.for_each(|score| {
@@ -53,6 +59,16 @@ impl Moments {
         let mut centred_squares = 0.0;
         chunk.for_each(|score| centred_squares += (score - mean) * (score - mean));
         Self { count, mean, centred_squares }
+    }
+
+    /// The moments of scores that all count, in sums that a processor can take side by side.
+    fn of_all(scores: &[f64]) -> Self {
+        let Some(&origin) = scores.first() else {
+            return Self::new();
+        };
+        let mean = origin + sum_of(scores, |score| score - origin) / scores.len() as f64;
+        let centred_squares = sum_of(scores, |score| (score - mean) * (score - mean));
+        Self { count: scores.len() as u64, mean, centred_squares }
     }
 
     /// Adds the scores of `other`, those of a later chunk.
@@ -93,6 +109,17 @@ impl Moments {
             self.standard_deviation().filter(|deviation| deviation.is_finite() && *deviation > 0.0)?;
         Some((score - self.mean) / deviation).filter(|z| z.is_finite())
     }
+}
+
+fn sum_of(scores: &[f64], term: impl Fn(f64) -> f64) -> f64 {
+    let (blocks, rest) = scores.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for block in blocks {
+        for (sum, &score) in sums.iter_mut().zip(block) {
+            *sum += term(score);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&score| term(score)).sum::<f64>()
 }
 
 #[cfg(test)]

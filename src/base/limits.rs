@@ -181,6 +181,9 @@ pub const INDEX_ROWS_MIN: u32 = 2048;
 /// Candidates that one task of a scan scores exactly: at some hundred nanoseconds each, enough to hide scheduling.
 pub const RESCORE_ROWS: usize = 64;
 
+/// Bytes of scores that are kept between queries: those of two queries of a million rows.
+pub const SCORE_BUFFERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Characters of a filter expression.
 pub const FILTER_CHARACTERS_MAX: usize = 64 * 1024;
 

@@ -50,6 +50,11 @@ impl RowSet {
         self.0.contains(row.0)
     }
 
+    /// Whether all rows of `first..first + count` are in the set.
+    pub fn contains_range(&self, first: RowId, count: u32) -> bool {
+        self.0.contains_range(first.0..first.0.saturating_add(count))
+    }
+
     /// Number of rows in the set.
     pub fn len(&self) -> u64 {
         self.0.len()

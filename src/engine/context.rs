@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use super::buffers::ScoreBuffers;
 use super::options::OpenOptions;
 use crate::base::Clock;
 use crate::encoder::{Device, Encoder};
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) devices: Vec<Device>,
     /// Segments with fewer rows get no index.
     pub(super) index_rows_min: u32,
+    pub(super) buffers: ScoreBuffers,
 }
 
 impl Context {
@@ -47,6 +49,15 @@ impl Context {
         if devices.is_empty() {
             devices.push(Device::Cpu);
         }
-        Ok(Arc::new(Self { storage, pool, kernels, clock, given: encoders, devices, index_rows_min }))
+        Ok(Arc::new(Self {
+            storage,
+            pool,
+            kernels,
+            clock,
+            given: encoders,
+            devices,
+            index_rows_min,
+            buffers: ScoreBuffers::default(),
+        }))
     }
 }

@@ -5,6 +5,7 @@
 //! | `alter.rs` | schema changes: declare a field, add or drop a column |
 //! | `answer.rs` | questions and answers |
 //! | `batch.rs` | documents to checked rows: keys, fields, vectors |
+//! | `buffers.rs` | memory for the scores of a query, kept for the next one |
 //! | `channel.rs` | a channel between stages, bounded by items and bytes |
 //! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
 //! | `delete.rs` | deleting by key or predicate |
@@ -34,6 +35,7 @@
 mod alter;
 mod answer;
 mod batch;
+mod buffers;
 mod channel;
 mod context;
 mod delete;

@@ -25,11 +25,16 @@ impl Snapshot {
     /// # Complexity
     /// One pass over the column's values of all rows, in parallel.
     pub fn query(&self, query: &Query, cancel: &Cancel) -> Result<Answer, QueryError> {
-        let begun = Instant::now();
-        let mut stages = QueryStages::default();
         if query.k == 0 {
             return Err(QueryError::NoRows);
         }
+        // In the pool from end to end: to wake a thread takes as long as to scan thousands of rows.
+        self.inner.context.pool.install(|| self.answer(query, cancel))
+    }
+
+    fn answer(&self, query: &Query, cancel: &Cancel) -> Result<Answer, QueryError> {
+        let begun = Instant::now();
+        let mut stages = QueryStages::default();
         let column = self.embedding_column(query.column.as_deref())?;
         let selection = Selection::new(query.side, query.k)?;
         let vector = stage(&mut stages.encode, || self.query_vector(column, &query.input))?;
@@ -86,9 +91,7 @@ impl Snapshot {
                 }
                 let encoder = self.encoder(column)?;
                 let mut vector = vec![0.0; width];
-                // In the pool: an encoder works with the threads that it finds itself in.
-                let encode = || encoder.encode(&[text.as_str()], &mut vector);
-                self.inner.context.pool.install(encode).map_err(EncoderError::from)?;
+                encoder.encode(&[text.as_str()], &mut vector).map_err(EncoderError::from)?;
                 Ok(vector)
             }
             QueryInput::Key(key) => self.stored_vector(column, key),

@@ -93,8 +93,9 @@ impl<'a> Scan<'a> {
     ) -> Result<Self, QueryError> {
         let codes = CodeQueries::new(&[question.vector])
             .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+        let buffers = &snapshot.inner.context.buffers;
         let mut scores: Vec<Vec<f64>> =
-            targets.iter().map(|target| vec![0.0; target.rows() as usize]).collect();
+            targets.iter().map(|target| buffers.take(target.rows() as usize)).collect();
         let mut margins: Vec<Vec<f64>> = targets
             .iter()
             .map(|target| vec![0.0; if target.eligible.is_some() { target.rows() as usize } else { 0 }])
@@ -279,8 +280,7 @@ impl<'a> Scan<'a> {
                 let live = target.view.live.as_deref();
                 let chunks = scores.chunks(SCAN_CHUNK_ROWS as usize).enumerate();
                 chunks.map(move |(chunk, scores)| {
-                    let first = RowId(chunk as u32 * SCAN_CHUNK_ROWS);
-                    ScoreChunk { first, scores, live }
+                    ScoreChunk::of_live(RowId(chunk as u32 * SCAN_CHUNK_ROWS), scores, live)
                 })
             })
             .collect();
@@ -338,6 +338,13 @@ impl<'a> Scan<'a> {
     }
 }
 
+impl Drop for Scan<'_> {
+    fn drop(&mut self) {
+        let buffers = &self.snapshot.inner.context.buffers;
+        self.scores.drain(..).for_each(|scores| buffers.give_back(scores));
+    }
+}
+
 /// Scores of consecutive rows of a target, and by how much each may be off.
 fn score_chunk(
     snapshot: &Snapshot,
@@ -365,6 +372,9 @@ fn score_chunk(
     Ok(score_rows(kernels, question.vector, question.kind, &ScannedColumn(target.column), first, out)?)
 }
 
+/// Rows that are looked at together before any is looked at alone.
+const GROUP_ROWS: usize = 16;
+
 /// Offers the rows that may be chosen to both ends.
 fn offer(
     number: usize,
@@ -376,21 +386,27 @@ fn offer(
     thresholds: &[Threshold; 2],
 ) {
     let [proponents, opponents] = candidates;
-    let mut consider = |row: RowId, score: f64, margin: f64| {
-        proponents.offer(number, row, score, margin, &thresholds[0]);
-        opponents.offer(number, row, -score, margin, &thresholds[1]);
-    };
-    match target.chosen_from() {
-        None => {
-            let rows = scores.iter().zip(margins).zip(first.0..);
-            rows.for_each(|((&score, &margin), row)| consider(RowId(row), score, margin));
+    let chosen = target.chosen_from();
+    let groups = scores.chunks(GROUP_ROWS).zip(margins.chunks(GROUP_ROWS));
+    for ((scores, margins), group) in groups.zip(0_u32..) {
+        let reach = scores.iter().zip(margins).fold(0.0, |most: f64, (score, margin)| {
+            let reach = score.abs() + margin;
+            if reach > most { reach } else { most }
+        });
+        let wanted = |end: usize, candidates: &Candidates| {
+            if candidates.is_wanted() { thresholds[end].get() } else { f64::INFINITY }
+        };
+        // Most groups have no row that reaches either end.
+        if reach < wanted(0, proponents).min(wanted(1, opponents)) {
+            continue;
         }
-        Some(chosen) => {
-            for row in chosen.range(first, scores.len() as u32) {
-                let place = (row.0 - first.0) as usize;
-                if let (Some(&score), Some(&margin)) = (scores.get(place), margins.get(place)) {
-                    consider(row, score, margin);
-                }
+        let rows = first.0 + group * GROUP_ROWS as u32..;
+        for ((&score, &margin), row) in scores.iter().zip(margins).zip(rows) {
+            let row = RowId(row);
+            let reaches = score + margin >= thresholds[0].get() || margin - score >= thresholds[1].get();
+            if reaches && chosen.is_none_or(|chosen| chosen.contains(row)) {
+                proponents.offer(number, row, score, margin, &thresholds[0]);
+                opponents.offer(number, row, -score, margin, &thresholds[1]);
             }
         }
     }

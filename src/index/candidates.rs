@@ -101,6 +101,11 @@ impl Candidates {
         Self { limit, lowers: BinaryHeap::new(), rows: Vec::new(), sweep_at: SWEEP_ROWS_MIN }
     }
 
+    /// Whether any rows are looked for.
+    pub fn is_wanted(&self) -> bool {
+        self.limit > 0
+    }
+
     /// Offers a row.
     ///
     /// # Complexity

@@ -1,0 +1,176 @@
+//! Time of a query over one segment against the time to read its codes once: a scan can take no less.
+//!
+//! `cargo bench --bench search [-- ROWS WIDTH THREADS]`: medians of interleaved rounds, all files in the page cache. Rows are
+//! clustered and of length 1, as embeddings of texts are; each round asks another question, and every answer by codes is
+//! compared with that of the exact scan.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+
+mod measure;
+
+use std::error::Error;
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ascribe::attribution::Side;
+use ascribe::base::{Cancel, FieldDeclaration, FieldType, RandomStream};
+use ascribe::encoder::EncoderSpecification;
+use ascribe::engine::{
+    Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Query, QueryInput, Reader,
+    Store, Watch,
+};
+use ascribe::kernels::code_row_bytes;
+use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
+
+use crate::measure::{median, seconds};
+
+/// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
+const ROUNDS: usize = 21;
+
+/// Rows, values of a row and threads, unless given.
+const SIZES_DEFAULT: [usize; 3] = [100_000, 384, 1];
+
+/// Clusters of rows.
+const CLUSTERS: usize = 1000;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// About normal: the sum of four uniform numbers.
+fn normal(stream: &mut RandomStream) -> f32 {
+    ((0..4).map(|_| stream.unit()).sum::<f64>() - 2.0) as f32 * 1.7
+}
+
+/// Vectors of length 1, each near one of the centres.
+fn vectors(count: usize, width: usize, seed: u64) -> Vec<f32> {
+    let mut centres = RandomStream::new(0);
+    let centres: Vec<f32> = (0..CLUSTERS * width).map(|_| normal(&mut centres)).collect();
+    let mut stream = RandomStream::new(seed);
+    let mut values = Vec::with_capacity(count * width);
+    for _ in 0..count {
+        let centre = stream.below(CLUSTERS as u64) as usize * width;
+        let row: Vec<f32> =
+            centres[centre..centre + width].iter().map(|value| value + 0.7 * normal(&mut stream)).collect();
+        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.extend(row.iter().map(|value| value / length));
+    }
+    values
+}
+
+fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
+    let columns = vec![ColumnDefinition::embedding(EncoderSpecification::Vectors { width })];
+    let fields = vec![FieldDeclaration { name: "hundredth".to_owned(), kind: FieldType::Integer }];
+    let create = CreateOptions { columns, fields };
+    let mut store = Store::create_at(path, create, OpenOptions::default())?;
+    let keys: String = (0..rows)
+        .map(|row| format!("{{\"key\": \"document-{row:07}\", \"hundredth\": {}}}\n", row * 7 % 100))
+        .collect();
+    let keys = std::io::Cursor::new(keys);
+    let mut keys = from_reader(keys, "keys", InputFormat::JsonLines, &FieldNames::of_keys_file())?;
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(vectors(rows, width, 1).iter().flat_map(|value| value.to_le_bytes()));
+    let import = Import {
+        keys: keys.as_mut(),
+        metadata: None,
+        embeddings: Some(Matrix::from_npy(&bytes, "vectors")?),
+        column: None,
+        on_duplicate: OnDuplicate::Error,
+    };
+    let cancel = Cancel::new();
+    store.import(import, Watch::silent(&cancel))?;
+    let begun = Instant::now();
+    store.build_indexes(Watch::silent(&cancel))?;
+    println!("index built in {:.2} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Keys and scores of both ends.
+fn ends(answer: &Answer) -> Vec<(&str, f64)> {
+    let hits = answer.proponents.iter().chain(&answer.opponents);
+    hits.map(|hit| (hit.key.as_str(), hit.score)).collect()
+}
+
+fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let path = folder.path().join("store");
+    build(&path, rows, width)?;
+    let options = OpenOptions { threads: NonZeroUsize::new(threads), ..OpenOptions::default() };
+    let reader = Reader::open_at(&path, options)?;
+    let questions = vectors(ROUNDS + 1, width, 2);
+    let filter = Some("hundredth = 3".to_owned());
+    let forms: [(&str, Query); 6] = [
+        ("10 proponents", Query { side: Side::Proponents, ..Query::text("") }),
+        ("10 proponents and 10 opponents", Query::text("")),
+        ("100 proponents", Query { side: Side::Proponents, k: 100, ..Query::text("") }),
+        ("10 and 10 of one row in a hundred", Query { filter: filter.clone(), ..Query::text("") }),
+        ("10 proponents, exact scan", Query { side: Side::Proponents, exact: true, ..Query::text("") }),
+        ("10 and 10 of one in a hundred, exact", Query { filter, exact: true, ..Query::text("") }),
+    ];
+    let codes = vec![1_u8; rows * code_row_bytes(width)];
+    let mut reads = Vec::new();
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); forms.len()];
+    let mut rescored = vec![0; forms.len()];
+    for (round, question) in questions.chunks_exact(width).enumerate() {
+        let read = seconds(|| {
+            let words = codes.as_chunks::<64>().0.iter();
+            black_box(words.fold([0_u64; 8], |mut sums, block| {
+                for (sum, word) in sums.iter_mut().zip(block.as_chunks::<8>().0) {
+                    *sum ^= u64::from_le_bytes(*word);
+                }
+                sums
+            }));
+        });
+        let mut answers = Vec::new();
+        for (form, (_, query)) in forms.iter().enumerate() {
+            let query = Query { input: QueryInput::Vector(question.to_vec()), ..query.clone() };
+            let begun = Instant::now();
+            let answer = reader.snapshot().query(&query, &Cancel::new())?;
+            let took = begun.elapsed().as_secs_f64();
+            // One round beforehand, not counted, brings all files into the page cache and checks their blocks.
+            if round > 0 {
+                times[form].push(took);
+                rescored[form] = rescored[form].max(answer.rows_exact);
+            }
+            answers.push(answer);
+        }
+        if ends(&answers[0]) != ends(&answers[4]) || ends(&answers[3]) != ends(&answers[5]) {
+            return Err("an answer by codes is not that of the exact scan".into());
+        }
+        if round > 0 {
+            reads.push(read);
+        }
+    }
+    let read = median(reads);
+    println!(
+        "{rows} rows of {width} f32 values, {threads} thread(s), warm, medians of {ROUNDS} interleaved rounds"
+    );
+    println!("{:<40}{:>10}{:>22}{:>24}", "", "ms", "times reading codes", "most rows scored again");
+    println!("{:<40}{:>10.3}", "reading the codes once, one thread", read * 1e3);
+    for (((name, _), times), rescored) in forms.iter().zip(times).zip(rescored) {
+        let time = median(times);
+        println!("{name:<40}{:>10.3}{:>22.2}{rescored:>24}", time * 1e3, time / read);
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let mut sizes = SIZES_DEFAULT;
+    let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    sizes.iter_mut().zip(numbers).for_each(|(size, number)| *size = number);
+    match table(sizes) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
