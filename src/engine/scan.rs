@@ -247,22 +247,31 @@ impl<'a> Scan<'a> {
         let of_target = |number: usize| {
             let (target, scores, margins) =
                 (&self.targets[number], &self.scores[number], &self.margins[number]);
-            let chunks = margins.par_chunks(SCAN_CHUNK_ROWS as usize).enumerate();
             let sorted = &sorted;
-            chunks.flat_map_iter(move |(chunk, margins)| {
-                let first = chunk as u32 * SCAN_CHUNK_ROWS;
-                margins.iter().zip(first..).filter_map(move |(&margin, row)| {
-                    let score = scores[row as usize];
-                    let place = sorted.partition_point(|asked| *asked < score - margin);
-                    let is_near = sorted.get(place).is_some_and(|asked| *asked <= score + margin);
-                    let is_live = target.view.live.as_deref().is_none_or(|live| live.contains(RowId(row)));
-                    (margin > 0.0 && is_near && is_live).then_some(Candidate {
-                        target: number,
-                        row: RowId(row),
-                        upper: score + margin,
+            let has_between = move |low: f64, high: f64| {
+                sorted.get(sorted.partition_point(|asked| *asked < low)).is_some_and(|asked| *asked <= high)
+            };
+            let groups = margins.par_chunks(GROUP_ROWS).zip(scores.par_chunks(GROUP_ROWS)).enumerate();
+            groups.with_min_len(SCAN_CHUNK_ROWS as usize / GROUP_ROWS).flat_map_iter(
+                move |(group, (margins, scores))| {
+                    let ends = scores.iter().zip(margins);
+                    let (low, high) = ends
+                        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (score, margin)| {
+                            (low.min(score - margin), high.max(score + margin))
+                        });
+                    // Of most groups all rows lie between the two ends.
+                    let count = if has_between(low, high) { scores.len() } else { 0 };
+                    let first = (group * GROUP_ROWS) as u32;
+                    let rows = scores.iter().zip(margins).zip(first..).take(count);
+                    rows.filter_map(move |((&score, &margin), row)| {
+                        let row = RowId(row);
+                        let is_live = target.view.live.as_deref().is_none_or(|live| live.contains(row));
+                        let is_undecided = margin > 0.0 && has_between(score - margin, score + margin);
+                        let candidate = Candidate { target: number, row, upper: score + margin };
+                        (is_undecided && is_live).then_some(candidate)
                     })
-                })
-            })
+                },
+            )
         };
         self.snapshot
             .inner
