@@ -206,6 +206,42 @@ fn import_adds_rows_with_vectors_and_metadata() {
 }
 
 #[test]
+fn an_import_that_is_large_enough_is_indexed_and_verify_tells_of_damage() {
+    let place = Scene::new();
+    place.run(&["create", "s", "--encoder", "vectors:2"]).ok();
+    let rows = 3000_usize;
+    place.write("keys.jsonl", (0..rows).map(|row| format!("{{\"key\": \"k{row}\"}}\n")).collect::<String>());
+    let values: Vec<f32> = (0..rows).flat_map(|row| [(row as f32).sin(), (row as f32).cos()]).collect();
+    place.write("e.npy", npy("<f4", "False", &format!("({rows}, 2)"), &floats(&values)));
+    place.write("q.npy", npy("<f4", "False", "(2,)", &floats(&[1.0, 0.5])));
+    place.run(&["import", "s", "--keys", "keys.jsonl", "--embeddings", "e.npy"]).ok();
+    let stats = place.run(&["stats", "s", "--format", "json"]).ok().json();
+    assert_eq!((&stats["index"]["rows"], &stats["index"]["damaged"]), (&json!(3000), &json!(0)), "{stats}");
+    place.verify("s");
+
+    let query = ["query", "s", "--vector", "q.npy", "--format", "json", "--explain"];
+    let by_codes = place.run(&query).ok().json();
+    let exact = place.run(&[&query[..], &["--exact"]].concat()).ok().json();
+    assert_eq!(by_codes["explain"]["rows_by_codes"], json!(3000), "{by_codes}");
+    assert_eq!(exact["explain"]["rows_by_codes"], json!(0), "{exact}");
+    for end in ["proponents", "opponents"] {
+        assert_eq!(keys(&by_codes, end), keys(&exact, end));
+    }
+
+    let index = place.path("s/segments/1.1.idx");
+    let mut bytes = fs::read(&index).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&index, bytes).unwrap();
+    let run = place.run(&["verify", "s", "--deep"]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.out.contains("1.1.idx") && run.out.contains("remove this file"), "{run:?}");
+    assert_eq!(keys(&place.run(&query).ok().json(), "proponents"), keys(&exact, "proponents"));
+    fs::remove_file(&index).unwrap();
+    place.run(&["alter", "s", "--add-field", "year:integer"]).ok();
+    place.verify("s");
+}
+
+#[test]
 fn alter_adds_a_field_and_a_column_that_import_fills() {
     let place = Scene::new().with_pets();
     let run = place.run(&["alter", "pets", "--add-column", "extra=vectors:2:f16", "--format", "json"]).ok();
