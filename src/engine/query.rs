@@ -3,6 +3,7 @@
 //! Every live row of the column is scored, whatever the filter: mean and deviation, and so z and percentile, are those
 //! of all live rows; the filter only decides which of them may be chosen.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Hit, Query, QueryInput, QueryStages};
@@ -12,6 +13,7 @@ use super::scan::{Question, Scan, Target};
 use super::snapshot::Snapshot;
 use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
 use crate::base::{Cancel, ElementType, RowSet};
+use crate::encoder::Encoder;
 use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
 use crate::kernels::decode;
@@ -25,19 +27,46 @@ impl Snapshot {
     /// # Complexity
     /// One pass over the column's values of all rows, in parallel.
     pub fn query(&self, query: &Query, cancel: &Cancel) -> Result<Answer, QueryError> {
+        let begun = Instant::now();
         if query.k == 0 {
             return Err(QueryError::NoRows);
         }
-        // In the pool from end to end: to wake a thread takes as long as to scan thousands of rows.
-        self.inner.context.pool.install(|| self.answer(query, cancel))
+        let column = self.embedding_column(query.column.as_deref())?;
+        // Loaded here and not in the pool: a thread of the pool that waits for its tasks may begin another query, which
+        // would wait for the lock that this one holds.
+        let encoder = self.text_encoder(column, &query.input)?;
+        // All else in the pool, from end to end: to wake a thread takes as long as to scan thousands of rows.
+        self.inner.context.pool.install(|| self.answer(query, column, encoder.as_deref(), begun, cancel))
     }
 
-    fn answer(&self, query: &Query, cancel: &Cancel) -> Result<Answer, QueryError> {
-        let begun = Instant::now();
+    /// The encoder of a question that is a text.
+    fn text_encoder(
+        &self,
+        column: &ColumnRecord,
+        input: &QueryInput,
+    ) -> Result<Option<Arc<dyn Encoder>>, QueryError> {
+        if !matches!(input, QueryInput::Text(_)) {
+            return Ok(None);
+        }
+        if matches!(&column.kind, ColumnKind::Embedding(record) if record.fingerprint.is_none()) {
+            return Err(QueryError::Empty);
+        }
+        Ok(Some(self.encoder(column)?))
+    }
+
+    fn answer(
+        &self,
+        query: &Query,
+        column: &ColumnRecord,
+        encoder: Option<&dyn Encoder>,
+        begun: Instant,
+        cancel: &Cancel,
+    ) -> Result<Answer, QueryError> {
+        let loaded = begun.elapsed();
         let mut stages = QueryStages::default();
-        let column = self.embedding_column(query.column.as_deref())?;
         let selection = Selection::new(query.side, query.k)?;
-        let vector = stage(&mut stages.encode, || self.query_vector(column, &query.input))?;
+        let vector = stage(&mut stages.encode, || self.query_vector(column, &query.input, encoder))?;
+        stages.encode += loaded;
         let targets =
             stage(&mut stages.filter, || self.targets(column, query.filter.as_deref(), query.exact))?;
         let norm = norm(self, &vector)?;
@@ -82,14 +111,16 @@ impl Snapshot {
         })
     }
 
-    fn query_vector(&self, column: &ColumnRecord, input: &QueryInput) -> Result<Vec<f32>, QueryError> {
+    fn query_vector(
+        &self,
+        column: &ColumnRecord,
+        input: &QueryInput,
+        encoder: Option<&dyn Encoder>,
+    ) -> Result<Vec<f32>, QueryError> {
         let width = column.width as usize;
         match input {
             QueryInput::Text(text) => {
-                if matches!(&column.kind, ColumnKind::Embedding(record) if record.fingerprint.is_none()) {
-                    return Err(QueryError::Empty);
-                }
-                let encoder = self.encoder(column)?;
+                let encoder = encoder.ok_or(QueryError::Empty)?;
                 let mut vector = vec![0.0; width];
                 encoder.encode(&[text.as_str()], &mut vector).map_err(EncoderError::from)?;
                 Ok(vector)
