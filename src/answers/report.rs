@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::answer::milliseconds;
 use crate::base::{CommitSeq, FieldDeclaration, FieldValue, StageCount};
 use crate::engine::{
-    ColumnStatistics, DeleteReport, ImportReport, IndexStatistics, IngestReport, Statistics, VerifyReport,
+    ColumnStatistics, CompactReport, DeleteReport, ImportReport, IndexStatistics, IngestReport, Statistics,
+    VerifyReport,
 };
 
 /// The result of an operation: named values in a stable order.
@@ -173,6 +174,21 @@ pub fn delete_report(report: &DeleteReport, rows: u64) -> Report {
         .with("rows_deleted", report.rows)
         .with("commit", commit_value(report.commit))
         .with("rows", rows)
+}
+
+/// What a compaction did, and what the store looks like afterwards.
+pub fn compact_report(report: &CompactReport, statistics: &Statistics, elapsed: Duration) -> Report {
+    Report::new()
+        .with("merges", report.merges)
+        .with("segments_merged", report.segments_merged)
+        .with("rows_written", report.rows)
+        .with("rows_erased", report.rows_erased)
+        .with("bytes_before", report.bytes_before)
+        .with("bytes_after", report.bytes_after)
+        .with("segments", statistics.segments)
+        .with("rows", statistics.rows)
+        .with("commit", statistics.commit.0)
+        .with("elapsed_ms", milliseconds(elapsed))
 }
 
 /// What a store looks like after its schema was made or changed.

@@ -178,6 +178,22 @@ pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
 /// of a millisecond, and a file more to open takes a part of that.
 pub const INDEX_ROWS_MIN: u32 = 2048;
 
+/// Segments from which the background merges a run of them: each row is then written again once in every fourfold growth
+/// of its segment at most, and few segments are left to look at.
+pub const COMPACTION_SEGMENTS_MIN: usize = 4;
+
+/// Rows from which it does so; below, segments cost a query less than a merge costs.
+pub const COMPACTION_ROWS_MIN: u64 = 8192;
+
+/// Segments of which it merges any, however few rows they have: each is a file to open and a key index to look into.
+pub const COMPACTION_SEGMENTS_SMALL: usize = 16;
+
+/// Rows that a merged segment may have: six gigabytes of vectors of 384 values, and an hour to build a graph over them.
+pub const COMPACTION_ROWS_MAX: u64 = 4 * 1024 * 1024;
+
+/// Deleted rows from which a segment is written anew alone, if they are a quarter of it.
+pub const COMPACTION_DELETED_ROWS_MIN: u64 = 1024;
+
 /// Candidates that one task of a scan scores exactly: at some hundred nanoseconds each, enough to hide scheduling.
 pub const RESCORE_ROWS: usize = 64;
 

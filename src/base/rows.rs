@@ -70,9 +70,33 @@ impl RowSet {
         self.0.max().map(RowId)
     }
 
+    /// Rows of the set below `row`.
+    pub fn rank(&self, row: RowId) -> u64 {
+        self.0.range_cardinality(..row.0)
+    }
+
     /// The rows in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = RowId> + '_ {
         self.0.iter().map(RowId)
+    }
+
+    /// Neighbouring rows of the set together, at most `most` at a time: the first of them and how many.
+    ///
+    /// ```
+    /// use ascribe::base::{RowId, RowSet};
+    /// let rows: RowSet = [1, 2, 3, 7].map(RowId).into_iter().collect();
+    /// assert_eq!(rows.runs(2).collect::<Vec<_>>(), [(RowId(1), 2), (RowId(3), 1), (RowId(7), 1)]);
+    /// ```
+    pub fn runs(&self, most: u32) -> impl Iterator<Item = (RowId, u32)> + '_ {
+        let mut rows = self.0.iter().peekable();
+        std::iter::from_fn(move || {
+            let first = rows.next()?;
+            let mut count = 1;
+            while count < most && rows.next_if(|row| *row == first + count).is_some() {
+                count += 1;
+            }
+            Some((RowId(first), count))
+        })
     }
 
     /// The rows of `first..first + count` that are in the set, ascending.

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use super::alter::AlterArguments;
 use super::catalog_check::CHECK_CATALOG_VERB;
+use super::compact::CompactArguments;
 use super::completions::CompletionsArguments;
 use super::create::CreateArguments;
 use super::delete::DeleteArguments;
@@ -48,6 +49,7 @@ pub(super) enum Verb {
     Query(QueryArguments),
     Delete(DeleteArguments),
     Alter(AlterArguments),
+    Compact(CompactArguments),
     Stats(StatsArguments),
     Verify(VerifyArguments),
     Repair(RepairArguments),

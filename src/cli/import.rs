@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::ingest::duplicates;
 use super::session::Session;
-use super::store::{OutputArguments, StoreArguments, finish_indexes};
+use super::store::{OutputArguments, StoreArguments, finish_background};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::import_report;
 use crate::engine::{Import, OnDuplicate};
@@ -48,7 +48,7 @@ pub(super) struct ImportArguments {
 
 impl ImportArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let mut store = self.store.open()?;
+        let mut store = self.store.open_to_fill(&[])?;
         let start = Instant::now();
         let mut keys = open_path(&self.keys, None, &FieldNames::of_keys_file(), None)?;
         let mut metadata = match &self.metadata {
@@ -71,7 +71,7 @@ impl ImportArguments {
             on_duplicate: self.on_duplicate,
         };
         let report = store.import(import, session.watch())?;
-        finish_indexes(&store, session);
+        finish_background(&store, session);
         let rows = store.snapshot().row_count();
         session.report(self.output.format, &import_report(&report, rows, start.elapsed()))
     }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::inputs::expanded;
 use super::schema::parse_device;
 use super::session::{Session, note, note_table};
-use super::store::{OutputArguments, StoreArguments, finish_indexes};
+use super::store::{OutputArguments, StoreArguments, finish_background};
 use crate::answers::{OutputFormat, count_shown, ingest_report, stages_report};
 use crate::base::limits::{BATCH_TEXTS_MAX, COMMIT_ROWS_DEFAULT, PIPE_COMMIT_EVERY_MS, SEGMENT_ROWS_MAX};
 use crate::encoder::Device;
@@ -106,7 +106,7 @@ impl IngestArguments {
         let fields =
             FieldNames { key: self.key.clone(), text: self.text.clone(), vector: self.vector.clone() };
         fields.check().map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut store = self.store.open_on(&self.device)?;
+        let mut store = self.store.open_to_fill(&self.device)?;
         let start = Instant::now();
         let mut total = IngestReport::default();
         for file in &files {
@@ -128,7 +128,7 @@ impl IngestArguments {
                 count_shown(rows)
             )));
         }
-        finish_indexes(&store, session);
+        finish_background(&store, session);
         if from_stdin {
             note(&format!(
                 "{} rows read, {} added, {} replaced, {} skipped; the store has {}",

@@ -9,6 +9,7 @@
 //! | `alter.rs` | `alter`: change the schema |
 //! | `arguments.rs` | the verbs |
 //! | `catalog_check.rs` | checking a catalog in a child process that may die; `check-catalog` |
+//! | `compact.rs` | `compact`: few large segments instead of many small ones |
 //! | `completions.rs` | `completions`: for the shell |
 //! | `create.rs` | `create`: a new store |
 //! | `delete.rs` | `delete`: rows by key or predicate |
@@ -34,6 +35,7 @@
 mod alter;
 mod arguments;
 mod catalog_check;
+mod compact;
 mod completions;
 mod create;
 mod delete;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::failure::Failure;
 use super::schema::parse_device;
@@ -16,6 +16,9 @@ use crate::attribution::{ScoreKind, Side};
 use crate::base::limits::ANSWER_ROWS_MAX;
 use crate::encoder::Device;
 use crate::engine::{Query, QueryInput, Snapshot};
+
+/// Vectors of a file that are asked about together: enough for several passes, few beside their answers.
+const QUERIES_TOGETHER: usize = 64;
 
 /// Ask which rows have the most influence on a text, a row or a vector
 ///
@@ -98,7 +101,7 @@ impl QueryArguments {
         let reader = self.store.read_on(&[self.device])?;
         let snapshot = reader.snapshot();
         let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
-        let writer = AnswerWriter::new(self.output.format, session.page, detail);
+        let mut writer = AnswerWriter::new(self.output.format, session.page, detail);
         if let Some(path) = &self.question.vector {
             return self.run_vectors(path, &snapshot, writer, session);
         }
@@ -107,7 +110,8 @@ impl QueryArguments {
             (None, key) => QueryInput::Key(key.clone().unwrap_or_default()),
         };
         let question = question_value(&input);
-        self.ask(input, &question, &snapshot, writer, session).map(|_| ())
+        let answer = snapshot.query(&self.query(input), &session.cancel)?;
+        writer.write(session.out, &question, &answer).map_err(Failure::Output)
     }
 
     fn run_vectors(
@@ -123,34 +127,41 @@ impl QueryArguments {
         if matrix.rows() > 1 {
             writer = writer.of_several();
         }
-        let mut values = Vec::new();
-        for row in 0..matrix.rows() {
-            matrix.read_rows(row, 1, &mut values)?;
-            // Row 0 of one is not worth saying.
-            let question = if matrix.rows() > 1 {
+        // Row 0 of one is not worth saying.
+        let question = |row: usize| {
+            if matrix.rows() > 1 {
                 json!({"kind": "vector", "value": file, "row": row + 1})
             } else {
                 json!({"kind": "vector", "value": file})
-            };
-            let input = QueryInput::Vector(values.clone());
-            writer =
-                self.ask(input, &question, snapshot, writer, session).map_err(|failure| match failure {
-                    Failure::Failed(text) => Failure::Failed(format!("{file}, row {}: {text}", row + 1)),
-                    other => other,
-                })?;
+            }
+        };
+        let mut values = Vec::new();
+        for first in (0..matrix.rows()).step_by(QUERIES_TOGETHER) {
+            let rows = first..matrix.rows().min(first + QUERIES_TOGETHER);
+            let mut queries = Vec::new();
+            for row in rows.clone() {
+                matrix.read_rows(row, 1, &mut values)?;
+                queries.push(self.query(QueryInput::Vector(values.clone())));
+            }
+            let answers = snapshot.query_all(&queries, &session.cancel).or_else(|_| {
+                // One by one, to say which of them cannot be answered.
+                let answers = rows.clone().zip(&queries).map(|(row, query)| {
+                    snapshot.query(query, &session.cancel).map_err(|error| match Failure::from(error) {
+                        Failure::Failed(text) => Failure::Failed(format!("{file}, row {}: {text}", row + 1)),
+                        other => other,
+                    })
+                });
+                answers.collect::<Result<Vec<_>, _>>()
+            })?;
+            for (row, answer) in rows.zip(answers) {
+                writer.write(session.out, &question(row), &answer).map_err(Failure::Output)?;
+            }
         }
         Ok(())
     }
 
-    fn ask(
-        &self,
-        input: QueryInput,
-        question: &Value,
-        snapshot: &Snapshot,
-        mut writer: AnswerWriter,
-        session: &mut Session<'_>,
-    ) -> Result<AnswerWriter, Failure> {
-        let query = Query {
+    fn query(&self, input: QueryInput) -> Query {
+        Query {
             k: self.k,
             side: self.side,
             filter: self.filter.clone(),
@@ -158,9 +169,6 @@ impl QueryArguments {
             column: self.column.clone(),
             exact: self.exact,
             ..Query::new(input)
-        };
-        let answer = snapshot.query(&query, &session.cancel)?;
-        writer.write(session.out, question, &answer).map_err(Failure::Output)?;
-        Ok(writer)
+        }
     }
 }

@@ -63,6 +63,7 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Import(arguments) => arguments.run(session),
         Verb::Query(arguments) => arguments.run(session),
         Verb::Delete(arguments) => arguments.run(session),
+        Verb::Compact(arguments) => arguments.run(session),
         Verb::Stats(arguments) => arguments.run(session),
         Verb::Verify(arguments) => arguments.run(session),
         Verb::Repair(arguments) => arguments.run(session),

@@ -41,6 +41,8 @@ impl StoreArguments {
         OpenOptions {
             threads: self.threads.and_then(|threads| NonZeroUsize::new(usize::from(threads))),
             catalog_check: Arc::new(CheckInChild),
+            // Most verbs are over before a merge would be.
+            compact: false,
             ..OpenOptions::default()
         }
     }
@@ -54,6 +56,13 @@ impl StoreArguments {
     pub(super) fn open_on(&self, devices: &[Device]) -> Result<Store, Failure> {
         self.check()?;
         Ok(Store::open(self.storage(), OpenOptions { devices: devices.to_vec(), ..self.open_options() })?)
+    }
+
+    /// The store, open for writing many rows: segments are merged meanwhile.
+    pub(super) fn open_to_fill(&self, devices: &[Device]) -> Result<Store, Failure> {
+        self.check()?;
+        let options = OpenOptions { devices: devices.to_vec(), compact: true, ..self.open_options() };
+        Ok(Store::open(self.storage(), options)?)
     }
 
     /// The store, open for reading beside its writer.
@@ -78,6 +87,16 @@ impl StoreArguments {
             self.path.display()
         )))
     }
+}
+
+/// Waits for the merges of what was committed, and for its indexes. The rows are there whatever comes of it.
+pub(super) fn finish_background(store: &Store, session: &Session<'_>) {
+    if let Err(error) = store.finish_compaction(session.watch()) {
+        note(&format!(
+            "all rows are committed, but not all small segments are merged: {error}; \"ascribe compact\" does it later"
+        ));
+    }
+    finish_indexes(store, session);
 }
 
 /// Waits for the indexes of what was committed. The rows are there whatever comes of it.

@@ -118,7 +118,7 @@ impl Store {
         let encoded = kept.and_then(|()| self.encode_rows(&mut transaction, &definition, watch));
         watch.progress.end();
         if let Err(error) = encoded {
-            self.writer.discard_uncommitted();
+            self.ledger.discard_uncommitted();
             return Err(error);
         }
         Ok(self.commit(transaction, "alter")?)

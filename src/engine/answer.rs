@@ -118,9 +118,9 @@ pub struct Answer {
     pub rows_by_codes: u64,
     /// Rows that were scored exactly. All scores of the answer are.
     pub rows_exact: u64,
-    /// Time from question to answer.
+    /// Time from question to answer; of questions that shared a pass from the first of them to this answer.
     pub elapsed: Duration,
-    /// Where that time went.
+    /// Where that time went; encoding, filter and scan are those of all questions of the pass.
     pub stages: QueryStages,
     /// Rows with the highest positive scores, highest first.
     pub proponents: Vec<Hit>,

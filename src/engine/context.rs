@@ -26,6 +26,8 @@ pub(super) struct Context {
     pub(super) devices: Vec<Device>,
     /// Segments with fewer rows get no index.
     pub(super) index_rows_min: u32,
+    /// Whether small segments are merged in the background.
+    pub(super) compact: bool,
     pub(super) buffers: ScoreBuffers,
 }
 
@@ -39,7 +41,7 @@ impl Context {
             .num_threads(threads)
             .thread_name(|thread| format!("ascribe-{thread}"))
             .build()?;
-        let OpenOptions { encoders, kernels, clock, devices: named, index_rows_min, .. } = options;
+        let OpenOptions { encoders, kernels, clock, devices: named, index_rows_min, compact, .. } = options;
         let mut devices = Vec::new();
         for device in named {
             if !devices.contains(&device) {
@@ -57,6 +59,7 @@ impl Context {
             given: encoders,
             devices,
             index_rows_min,
+            compact,
             buffers: ScoreBuffers::default(),
         }))
     }

@@ -111,7 +111,7 @@ impl Store {
         watch.progress.begin("import", "rows", total);
         let outcome = self.import_rows(&mut import, watch);
         if outcome.is_err() {
-            self.writer.discard_uncommitted();
+            self.ledger.discard_uncommitted();
         }
         watch.progress.end();
         outcome
@@ -122,7 +122,7 @@ impl Store {
         import: &mut Import<'_>,
         watch: Watch<'_>,
     ) -> Result<ImportReport, ImportError> {
-        let columns = self.writer.state().store.columns.clone();
+        let columns = self.ledger.state().store.columns.clone();
         let column = target_column(import, &columns)?;
         let mut transaction = self.begin();
         let first = next_document(import)?;
@@ -219,7 +219,7 @@ impl Store {
         let (rows, mut columns) = rows?;
         columns.extend(ready);
         columns.sort_by_key(|record| record.column);
-        transaction.add_segment(SegmentRecord { id: segment, row_count, rows, columns })?;
+        transaction.add_segment(SegmentRecord { id: segment, place: segment, row_count, rows, columns })?;
         Ok(())
     }
 

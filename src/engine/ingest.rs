@@ -113,7 +113,8 @@ impl Store {
         watch: Watch<'_>,
         on_commit: &mut dyn FnMut(&IngestCommit),
     ) -> Result<IngestReport, IngestError> {
-        let columns = &self.writer.state().store.columns;
+        let state = self.ledger.state();
+        let columns = &state.store.columns;
         let vectors_column = vectors_column(columns, options.column.as_deref(), false)
             .map_err(|source| refused(source, &Committed::default()))?;
         let is_slow = columns.iter().any(|column| computes_on_devices(&self.context, column));
@@ -141,7 +142,7 @@ impl Store {
         };
         let outcome = ingest.run_stages(source);
         if !outcome.as_ref().is_ok_and(|report| !report.cancelled) {
-            self.writer.discard_uncommitted();
+            self.ledger.discard_uncommitted();
         }
         watch.progress.end();
         outcome.map(|report| IngestReport { stages: stages.counts(), ..report })
@@ -159,7 +160,7 @@ impl Ingest<'_> {
             .map_err(|error| thread_failed(error.to_string(), &Committed::default()))?;
         let queue = TaskQueue::new(options.batch_texts.map_or(usize::MAX, std::num::NonZeroUsize::get));
         let (abandoned, rows_read) = (Cancel::new(), AtomicU64::new(0));
-        let columns = self.store.writer.state().store.columns.clone();
+        let columns = self.store.ledger.state().store.columns.clone();
         let waits = |kind: &ColumnKind| matches!(kind, ColumnKind::Embedding(record) if needs_fit(record));
         let (gathered, to_prepare) = channel(1, COMMIT_BYTES_MAX);
         let (prepared, to_write) = channel(1, COMMIT_BYTES_MAX);
@@ -279,8 +280,8 @@ impl Ingest<'_> {
         if vectors.is_none()
             && let Some(document) = chunk.documents.iter().find(|document| document.vector.is_some())
         {
-            let columns = &self.store.writer.state().store.columns;
-            if let Err(error) = vectors_column(columns, None, true) {
+            let state = self.store.ledger.state();
+            if let Err(error) = vectors_column(&state.store.columns, None, true) {
                 return Err(BatchError::Column { reason: format!("{}: {error}", document.place) });
             }
         }

@@ -228,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = create(&folder.path().join("store"));
         let bytes = npy(&[[1.0, 0.0]]);
-        let column = store.writer.state().store.columns[0].clone();
+        let column = store.ledger.state().store.columns[0].clone();
         for is_user in [true, false] {
             let (cancel, abandoned) = (Cancel::new(), Cancel::new());
             if is_user {

@@ -4,9 +4,14 @@
 //! | --- | --- |
 //! | `alter.rs` | schema changes: declare a field, add or drop a column |
 //! | `answer.rs` | questions and answers |
+//! | `background.rs` | work on a thread of its own |
 //! | `batch.rs` | documents to checked rows: keys, fields, vectors |
 //! | `buffers.rs` | memory for the scores of a query, kept for the next one |
 //! | `channel.rs` | a channel between stages, bounded by items and bytes |
+//! | `compact.rs` | merging segments: in the background, and all at once |
+//! | `compact_error.rs` | what can keep segments from being merged |
+//! | `compact_plan.rs` | which segments to merge |
+//! | `compare.rs` | whether merged rows answer as they did before |
 //! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
 //! | `delete.rs` | deleting by key or predicate |
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
@@ -17,7 +22,9 @@
 //! | `ingest_report.rs` | what an ingest tells |
 //! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
 //! | `lanes.rs` | encoding on every device at once |
+//! | `ledger.rs` | the writer and its newest state, shared with what works beside the store |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
+//! | `merge.rs` | several segments written anew as one |
 //! | `options.rs` | what callers say when they create, open and fill a store |
 //! | `packing.rs` | texts to encoding tasks |
 //! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
@@ -29,14 +36,20 @@
 //! | `statistics.rs` | what a store holds |
 //! | `store.rs` | opening: the writer and the readers |
 //! | `transaction.rs` | new segments, deletes and schema changes on their way to one commit |
+//! | `turns.rs` | who may change the store |
 //! | `verify.rs` | checking every file of a store |
 //! | `write.rs` | rows and vectors to the files of a new segment |
 
 mod alter;
 mod answer;
+mod background;
 mod batch;
 mod buffers;
 mod channel;
+mod compact;
+mod compact_error;
+mod compact_plan;
+mod compare;
 mod context;
 mod delete;
 mod encoders;
@@ -48,7 +61,9 @@ mod ingest_report;
 #[cfg(test)]
 mod ingest_tests;
 mod lanes;
+mod ledger;
 mod matrix_column;
+mod merge;
 mod options;
 mod packing;
 mod prepare;
@@ -60,6 +75,7 @@ mod snapshot;
 mod statistics;
 mod store;
 mod transaction;
+mod turns;
 mod verify;
 mod write;
 
@@ -69,17 +85,20 @@ pub use answer::{
     VerifyReport,
 };
 pub use batch::BatchError;
+pub use compact::CompactReport;
+pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};
+pub use ledger::Snapshots;
 pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
     OpenOptions, Watch,
 };
 pub use query_error::QueryError;
 pub use snapshot::Snapshot;
-pub use store::{CreateError, OpenError, Reader, Snapshots, Store};
+pub use store::{CreateError, OpenError, Reader, Store};
 pub use transaction::TransactionError;
 pub use verify::verify;

@@ -74,6 +74,8 @@ pub struct OpenOptions {
     pub devices: Vec<Device>,
     /// Rows from which a segment gets an index; smaller ones are scanned as fast without.
     pub index_rows_min: u32,
+    /// Whether small segments are merged in the background; [`Store::compact`](super::Store::compact) does it at any time.
+    pub compact: bool,
 }
 
 impl Default for OpenOptions {
@@ -86,6 +88,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock::new()),
             devices: vec![Device::Cpu],
             index_rows_min: INDEX_ROWS_MIN,
+            compact: true,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::base::{Cancel, ElementType, RowSet};
 use crate::encoder::Encoder;
 use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::kernels::decode;
+use crate::kernels::{CODE_QUERIES_MAX, decode};
 
 impl Snapshot {
     /// The rows with the strongest positive and negative scores.
@@ -25,18 +25,48 @@ impl Snapshot {
     /// See [`QueryError`].
     ///
     /// # Complexity
-    /// One pass over the column's values of all rows, in parallel.
+    /// One pass over the column's codes (or values) of all rows, in parallel.
     pub fn query(&self, query: &Query, cancel: &Cancel) -> Result<Answer, QueryError> {
+        let mut answers = self.query_all(std::slice::from_ref(query), cancel)?;
+        // One answer a query.
+        answers.pop().ok_or(QueryError::NoRows)
+    }
+
+    /// Answers several queries, in their order. Neighbours that differ in nothing but what they ask about, how many rows
+    /// they want, at which end and of which kind, share passes over the rows.
+    ///
+    /// # Errors
+    /// Those of the first query that cannot be answered.
+    ///
+    /// # Complexity
+    /// One pass for each four queries.
+    pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+        let share = |left: &Query, right: &Query| {
+            (&left.column, &left.filter, left.exact) == (&right.column, &right.filter, right.exact)
+        };
+        let mut answers = Vec::with_capacity(queries.len());
+        for group in queries.chunk_by(share) {
+            for group in group.chunks(CODE_QUERIES_MAX) {
+                answers.extend(self.query_group(group, cancel)?);
+            }
+        }
+        Ok(answers)
+    }
+
+    fn query_group(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let begun = Instant::now();
-        if query.k == 0 {
+        let Some(first) = queries.first() else { return Ok(Vec::new()) };
+        if queries.iter().any(|query| query.k == 0) {
             return Err(QueryError::NoRows);
         }
-        let column = self.embedding_column(query.column.as_deref())?;
+        let column = self.embedding_column(first.column.as_deref())?;
         // Loaded here and not in the pool: a thread of the pool that waits for its tasks may begin another query, which
         // would wait for the lock that this one holds.
-        let encoder = self.text_encoder(column, &query.input)?;
+        let text =
+            queries.iter().map(|query| &query.input).find(|input| matches!(input, QueryInput::Text(_)));
+        let encoder = text.map_or(Ok(None), |text| self.text_encoder(column, text))?;
         // All else in the pool, from end to end: to wake a thread takes as long as to scan thousands of rows.
-        self.inner.context.pool.install(|| self.answer(query, column, encoder.as_deref(), begun, cancel))
+        self.inner.context.pool.install(|| self.answer(queries, column, encoder.as_deref(), begun, cancel))
     }
 
     /// The encoder of a question that is a text.
@@ -54,53 +84,67 @@ impl Snapshot {
         Ok(Some(self.encoder(column)?))
     }
 
+    /// Answers queries that share their column and filter.
     fn answer(
         &self,
-        query: &Query,
+        queries: &[Query],
         column: &ColumnRecord,
         encoder: Option<&dyn Encoder>,
         begun: Instant,
         cancel: &Cancel,
-    ) -> Result<Answer, QueryError> {
+    ) -> Result<Vec<Answer>, QueryError> {
         let loaded = begun.elapsed();
+        let selections =
+            queries.iter().map(|query| Selection::new(query.side, query.k)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = QueryStages::default();
-        let selection = Selection::new(query.side, query.k)?;
-        let vector = stage(&mut stages.encode, || self.query_vector(column, &query.input, encoder))?;
-        stages.encode += loaded;
-        let targets =
-            stage(&mut stages.filter, || self.targets(column, query.filter.as_deref(), query.exact))?;
-        let norm = norm(self, &vector)?;
-        let kind = query.kind.row_score(norm);
-        let question = Question { vector: &vector, kind, side: query.side, k: query.k };
-        let mut scan = stage(&mut stages.scan, || Scan::run(self, &targets, &question, cancel))?;
-        let (ranked, moments, percentiles) = stage(&mut stages.select, || {
-            let ranked = scan.choose(&question, selection, cancel)?;
-            let (moments, percentiles) = scan.unusual(&question, &ranked)?;
-            Ok((ranked, moments, percentiles))
+        let (filter, exact) =
+            queries.first().map_or((None, true), |first| (first.filter.as_deref(), first.exact));
+        let vectors = stage(&mut stages.encode, || {
+            queries.iter().map(|query| self.query_vector(column, &query.input, encoder)).collect()
         })?;
-        let (proponents, opponents) =
-            stage(&mut stages.fetch, || self.fetch(&ranked, &moments, &percentiles))?;
+        let vectors: Vec<Vec<f32>> = vectors;
+        stages.encode += loaded;
+        let targets = stage(&mut stages.filter, || self.targets(column, filter, exact))?;
+        let mut questions = Vec::with_capacity(queries.len());
+        for (query, vector) in queries.iter().zip(&vectors) {
+            let kind = query.kind.row_score(norm(self, vector)?);
+            questions.push(Question { vector, kind, side: query.side, k: query.k });
+        }
+        let scans = stage(&mut stages.scan, || Scan::run(self, &targets, &questions, cancel))?;
         let eligible_rows = targets
             .iter()
             .map(|target| target.eligible.as_ref().map_or_else(|| target.view.live_rows(), RowSet::len))
             .sum();
-        Ok(Answer {
-            input: query.input.clone(),
-            column: column.name.clone(),
-            encoder: encoder_name(column),
-            kind: query.kind,
-            plan: "scan",
-            rows: targets.iter().map(|target| target.view.live_rows()).sum(),
-            eligible_rows,
-            segments: targets.len(),
-            bytes: scan.bytes(),
-            rows_by_codes: scan.rows_by_codes(),
-            rows_exact: scan.rows_exact(),
-            elapsed: begun.elapsed(),
-            stages,
-            proponents,
-            opponents,
-        })
+        let mut answers = Vec::with_capacity(queries.len());
+        let asked = queries.iter().zip(&questions).zip(selections);
+        for (((query, question), selection), mut scan) in asked.zip(scans) {
+            let mut stages = stages;
+            let (ranked, moments, percentiles) = stage(&mut stages.select, || {
+                let ranked = scan.choose(question, selection, cancel)?;
+                let (moments, percentiles) = scan.unusual(question, &ranked)?;
+                Ok((ranked, moments, percentiles))
+            })?;
+            let (proponents, opponents) =
+                stage(&mut stages.fetch, || self.fetch(&ranked, &moments, &percentiles))?;
+            answers.push(Answer {
+                input: query.input.clone(),
+                column: column.name.clone(),
+                encoder: encoder_name(column),
+                kind: query.kind,
+                plan: "scan",
+                rows: targets.iter().map(|target| target.view.live_rows()).sum(),
+                eligible_rows,
+                segments: targets.len(),
+                bytes: scan.bytes(),
+                rows_by_codes: scan.rows_by_codes(),
+                rows_exact: scan.rows_exact(),
+                elapsed: begun.elapsed(),
+                stages,
+                proponents,
+                opponents,
+            });
+        }
+        Ok(answers)
     }
 
     fn embedding_column(&self, name: Option<&str>) -> Result<&ColumnRecord, QueryError> {

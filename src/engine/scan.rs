@@ -5,7 +5,7 @@
 //! all stored values; mean and deviation are taken from scores by codes, which are off by some thousandths of a deviation.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -84,60 +84,79 @@ pub(super) struct Scan<'a> {
     rescored_rows: u64,
 }
 
+/// Consecutive rows of a target, and where their scores go: one place for each question.
+struct Part<'a> {
+    number: usize,
+    first: RowId,
+    outs: Vec<Out<'a>>,
+}
+
+struct Out<'a> {
+    scores: &'a mut [f64],
+    margins: Option<&'a mut [f64]>,
+}
+
 impl<'a> Scan<'a> {
+    /// Scores all rows of the targets for each of at most [`CODE_QUERIES_MAX`](crate::kernels::CODE_QUERIES_MAX)
+    /// questions, in one pass over the codes.
     pub(super) fn run(
         snapshot: &'a Snapshot,
         targets: &'a [Target<'a>],
-        question: &Question<'_>,
+        questions: &[Question<'_>],
         cancel: &Cancel,
-    ) -> Result<Self, QueryError> {
-        let codes = CodeQueries::new(&[question.vector])
-            .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+    ) -> Result<Vec<Self>, QueryError> {
+        let vectors: Vec<&[f32]> = questions.iter().map(|question| question.vector).collect();
+        let codes =
+            CodeQueries::new(&vectors).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
         let buffers = &snapshot.inner.context.buffers;
-        let mut scores: Vec<Vec<f64>> =
-            targets.iter().map(|target| buffers.take(target.rows() as usize)).collect();
-        let mut margins: Vec<Vec<f64>> = targets
+        let rows = |target: &Target<'_>| target.rows() as usize;
+        let mut scans: Vec<Self> = questions
             .iter()
-            .map(|target| vec![0.0; if target.eligible.is_some() { target.rows() as usize } else { 0 }])
+            .map(|_| Self {
+                snapshot,
+                targets,
+                scores: targets.iter().map(|target| buffers.take(rows(target))).collect(),
+                margins: targets
+                    .iter()
+                    .map(|target| vec![0.0; if target.eligible.is_some() { rows(target) } else { 0 }])
+                    .collect(),
+                candidates: [Vec::new(), Vec::new()],
+                rescored_bytes: 0,
+                rescored_rows: 0,
+            })
             .collect();
-        let mut tasks = Vec::new();
-        for (number, (scores, margins)) in scores.iter_mut().zip(&mut margins).enumerate() {
-            let mut kept = margins.chunks_mut(SCAN_CHUNK_ROWS as usize);
-            for (chunk, out) in scores.chunks_mut(SCAN_CHUNK_ROWS as usize).enumerate() {
-                tasks.push((number, RowId(chunk as u32 * SCAN_CHUNK_ROWS), out, kept.next()));
-            }
-        }
-        let thresholds = [Threshold::new(), Threshold::new()];
-        let limits = [question.side.has_proponents(), question.side.has_opponents()]
-            .map(|wanted| if wanted { question.k } else { 0 });
-        let none = || limits.map(Candidates::new);
+        let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
+        let limits = |question: &Question<'_>| {
+            let sides = [question.side.has_proponents(), question.side.has_opponents()];
+            sides.map(|wanted| if wanted { question.k } else { 0 })
+        };
+        let none = || -> Vec<[Candidates; 2]> {
+            questions.iter().map(|question| limits(question).map(Candidates::new)).collect()
+        };
         let found = snapshot.inner.context.pool.install(|| {
-            tasks
+            parts(&mut scans)
                 .into_par_iter()
-                .try_fold(none, |mut candidates, (number, first, out, kept)| {
+                .try_fold(none, |mut candidates, part| {
                     if cancel.is_cancelled() {
                         return Err(QueryError::Cancelled);
                     }
-                    let target = &targets[number];
-                    let mut margins = [0.0; SCAN_CHUNK_ROWS as usize];
-                    let margins = &mut margins[..out.len()];
-                    score_chunk(snapshot, target, question, &codes, first, out, margins)?;
-                    offer(number, target, first, out, margins, &mut candidates, &thresholds);
-                    if let Some(kept) = kept {
-                        kept.copy_from_slice(margins);
-                    }
+                    let target = &targets[part.number];
+                    score_part(snapshot, target, questions, &codes, part, &mut candidates, &thresholds)?;
                     Ok(candidates)
                 })
                 .try_reduce(none, |mut left, right| {
-                    for (end, candidates) in right.into_iter().enumerate() {
-                        left[end].merge(candidates, &thresholds[end]);
+                    for (question, ends) in right.into_iter().enumerate() {
+                        for (end, candidates) in ends.into_iter().enumerate() {
+                            left[question][end].merge(candidates, &thresholds[question][end]);
+                        }
                     }
                     Ok(left)
                 })
         })?;
-        let [proponents, opponents] = found;
-        let candidates = [proponents.into_ranked(&thresholds[0]), opponents.into_ranked(&thresholds[1])];
-        Ok(Self { snapshot, targets, scores, margins, candidates, rescored_bytes: 0, rescored_rows: 0 })
+        for ((scan, [proponents, opponents]), thresholds) in scans.iter_mut().zip(found).zip(&thresholds) {
+            scan.candidates = [proponents.into_ranked(&thresholds[0]), opponents.into_ranked(&thresholds[1])];
+        }
+        Ok(scans)
     }
 
     /// Scores candidates exactly, and chooses among them.
@@ -186,7 +205,7 @@ impl<'a> Scan<'a> {
         let some = |rows: &[Candidate]| {
             let columns: Vec<ScannedColumn<'_>> =
                 targets.iter().map(|target| ScannedColumn(target.column)).collect();
-            let mut scorers = BTreeMap::new();
+            let mut scorers: Vec<Option<RowScorer<'_, _>>> = targets.iter().map(|_| None).collect();
             let mut exact = Vec::with_capacity(rows.len());
             for candidate in rows {
                 let number = candidate.target;
@@ -194,13 +213,17 @@ impl<'a> Scan<'a> {
                     exact.push(scores[number][candidate.row.0 as usize]);
                     continue;
                 }
-                let mut scorer = match scorers.remove(&number) {
+                let scorer = match &mut scorers[number] {
                     Some(scorer) => scorer,
-                    None => RowScorer::new(kernels, question.vector, question.kind, &columns[number])?,
+                    empty => empty.insert(RowScorer::new(
+                        kernels,
+                        question.vector,
+                        question.kind,
+                        &columns[number],
+                    )?),
                 };
                 let mut score = [0.0];
                 scorer.score(candidate.row, &mut score)?;
-                scorers.insert(number, scorer);
                 exact.push(score[0]);
             }
             Ok::<_, ScanError<FileError>>(exact)
@@ -325,10 +348,7 @@ impl<'a> Scan<'a> {
     /// Bytes of values and codes that were looked at.
     pub(super) fn bytes(&self) -> u64 {
         let of_target = |target: &Target<'_>| match &target.index {
-            Some(index) => {
-                let header = index.header();
-                header.codes_length() + 3 * header.numbers_length()
-            }
+            Some(index) => index.header().content_length(),
             None => target.column.header().values_length(),
         };
         self.rescored_bytes + self.targets.iter().map(of_target).sum::<u64>()
@@ -354,31 +374,81 @@ impl Drop for Scan<'_> {
     }
 }
 
-/// Scores of consecutive rows of a target, and by how much each may be off.
-fn score_chunk(
-    snapshot: &Snapshot,
-    target: &Target<'_>,
-    question: &Question<'_>,
-    codes: &CodeQueries,
-    first: RowId,
-    out: &mut [f64],
-    margins: &mut [f64],
-) -> Result<(), QueryError> {
-    let kernels = snapshot.inner.context.kernels;
-    if let Some(index) = &target.index {
-        let scanned = ScannedCodes(index);
-        let scored = CodeScorer::new(kernels, codes, &scanned).and_then(|mut scorer| {
-            scorer.read(first, out.len() as u32)?;
-            scorer.score(0, question.kind, out, margins)
-        });
-        match scored {
-            Ok(()) => return Ok(()),
-            // An index only makes answers faster: without it the stored values are read.
-            Err(_) => target.view.segment.give_up_index(target.column.header().column),
+/// The rows of all targets in parts of [`SCAN_CHUNK_ROWS`].
+fn parts<'a>(scans: &'a mut [Scan<'_>]) -> Vec<Part<'a>> {
+    let size = SCAN_CHUNK_ROWS as usize;
+    let mut chunks: Vec<Vec<_>> = scans
+        .iter_mut()
+        .map(|scan| {
+            let scores = scan.scores.iter_mut().map(|scores| scores.chunks_mut(size));
+            scores.zip(scan.margins.iter_mut().map(|margins| margins.chunks_mut(size))).collect()
+        })
+        .collect();
+    let mut parts = Vec::new();
+    for number in 0..chunks.first().map_or(0, Vec::len) {
+        for chunk in 0.. {
+            let outs: Vec<Out<'a>> = chunks
+                .iter_mut()
+                .filter_map(|targets| {
+                    let (scores, margins) = &mut targets[number];
+                    Some(Out { scores: scores.next()?, margins: margins.next() })
+                })
+                .collect();
+            if outs.is_empty() {
+                break;
+            }
+            parts.push(Part { number, first: RowId(chunk * SCAN_CHUNK_ROWS), outs });
         }
     }
-    margins.fill(0.0);
-    Ok(score_rows(kernels, question.vector, question.kind, &ScannedColumn(target.column), first, out)?)
+    parts
+}
+
+/// Scores a part for each question, and offers its rows to both ends.
+fn score_part(
+    snapshot: &Snapshot,
+    target: &Target<'_>,
+    questions: &[Question<'_>],
+    codes: &CodeQueries,
+    part: Part<'_>,
+    candidates: &mut [[Candidates; 2]],
+    thresholds: &[[Threshold; 2]],
+) -> Result<(), QueryError> {
+    let kernels = snapshot.inner.context.kernels;
+    let count = part.outs.first().map_or(0, |out| out.scores.len());
+    let scanned = target.index.as_deref().map(ScannedCodes);
+    let mut scorer = scanned.as_ref().and_then(|scanned| {
+        let mut scorer = CodeScorer::new(kernels, codes, scanned).ok()?;
+        scorer.read(part.first, count as u32).ok()?;
+        Some(scorer)
+    });
+    for (number, (question, out)) in questions.iter().zip(part.outs).enumerate() {
+        let mut margins = [0.0; SCAN_CHUNK_ROWS as usize];
+        let margins = &mut margins[..count];
+        let by_codes = scorer.as_ref().map(|scorer| scorer.score(number, question.kind, out.scores, margins));
+        if !matches!(by_codes, Some(Ok(()))) {
+            // An index only makes answers faster: without it the stored values are read.
+            if target.index.is_some() {
+                target.view.segment.give_up_index(target.column.header().column);
+                scorer = None;
+            }
+            margins.fill(0.0);
+            let column = ScannedColumn(target.column);
+            score_rows(kernels, question.vector, question.kind, &column, part.first, out.scores)?;
+        }
+        offer(
+            part.number,
+            target,
+            part.first,
+            out.scores,
+            margins,
+            &mut candidates[number],
+            &thresholds[number],
+        );
+        if let Some(kept) = out.margins {
+            kept.copy_from_slice(margins);
+        }
+    }
+    Ok(())
 }
 
 /// Rows that are looked at together before any is looked at alone.

@@ -119,10 +119,7 @@ impl Segment {
             return Ok(Arc::clone(batch));
         }
         let written = self.rows.metadata(declared)?;
-        let is_late = |field: &&FieldDeclaration| {
-            written.is_none_or(|batch| batch.column_by_name(&field.name).is_none())
-        };
-        let late: Vec<FieldDeclaration> = declared.iter().filter(is_late).cloned().collect();
+        let late: Vec<FieldDeclaration> = self.late_fields(declared)?.into_iter().cloned().collect();
         let mut values: Vec<Vec<Option<FieldValue>>> = vec![Vec::new(); late.len()];
         if !late.is_empty() {
             for row in 0..self.record.row_count {
@@ -139,6 +136,18 @@ impl Segment {
         Ok(batch)
     }
 
+    /// Fields that were declared after the segment was written.
+    pub(super) fn late_fields<'a>(
+        &self,
+        declared: &'a [FieldDeclaration],
+    ) -> Result<Vec<&'a FieldDeclaration>, FileError> {
+        let written = self.rows.metadata(declared)?;
+        let is_late = |field: &&FieldDeclaration| {
+            written.is_none_or(|batch| batch.column_by_name(&field.name).is_none())
+        };
+        Ok(declared.iter().filter(is_late).collect())
+    }
+
     /// Declared and undeclared fields of one row, declared ones first.
     pub(super) fn row_metadata(
         &self,
@@ -151,7 +160,12 @@ impl Segment {
         for field in declared {
             let value = match written.and_then(|batch| metadata_value(batch, &field.name, row)) {
                 Some(value) => value.to_json(),
-                None => extra.shift_remove(&field.name).unwrap_or(Value::Null),
+                // Of its declared type, like the values of rows that came later.
+                None => {
+                    let late = late_value(field, &extra).unwrap_or_default();
+                    let stored = extra.shift_remove(&field.name);
+                    late.map(|value| value.to_json()).or(stored).unwrap_or(Value::Null)
+                }
             };
             metadata.insert(field.name.clone(), value);
         }

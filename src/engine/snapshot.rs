@@ -87,6 +87,22 @@ impl Snapshot {
         Ok(Self { inner: Arc::new(SnapshotInner { context, state, segments, encoders, _pin: pin }) })
     }
 
+    /// What this state would be with these segments and no others.
+    pub(super) fn of_segments(&self, segments: Vec<SegmentView>) -> Self {
+        let inner = &self.inner;
+        let mut state = inner.state.as_ref().clone();
+        state.segments = segments.iter().map(|view| view.segment.record.clone()).collect();
+        state.deleted.retain(|deleted| state.segments.iter().any(|segment| segment.id == deleted.segment));
+        let inner = SnapshotInner {
+            context: Arc::clone(&inner.context),
+            state: Arc::new(state),
+            segments,
+            encoders: inner.encoders.clone(),
+            _pin: None,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The commit that made this state.
     pub fn commit(&self) -> CommitSeq {
         self.inner.state.store.commit

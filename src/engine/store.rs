@@ -1,14 +1,17 @@
 //! Opening a store: the one writer, and readers.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rayon::ThreadPoolBuildError;
 use thiserror::Error;
 
+use super::compact::{CompactReport, Compactor};
+use super::compact_error::CompactError;
 use super::context::Context;
 use super::encoders::{EncoderError, check_all_given, keep_state, new_record, ready_encoder};
-use super::indexing::{IndexError, IndexReport, Indexer};
+use super::indexing::{IndexError, IndexReport};
+use super::ledger::{Ledger, Snapshots};
 use super::options::{ColumnDefinition, ColumnEncoder, CreateOptions, OpenOptions, Watch};
 use super::snapshot::Snapshot;
 use super::transaction::{Transaction, TransactionError};
@@ -147,21 +150,6 @@ pub(super) fn check_column(
     Ok((record, ready))
 }
 
-/// Hands out the newest committed state to other threads while a [`Store`] is busy writing.
-#[derive(Clone, Debug)]
-pub struct Snapshots(Arc<RwLock<Snapshot>>);
-
-impl Snapshots {
-    /// The newest committed state.
-    pub fn latest(&self) -> Snapshot {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn replace(&self, snapshot: Snapshot) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-    }
-}
-
 /// A store open for writing. One at a time, in one process; any number of [`Reader`]s beside it.
 ///
 /// ```
@@ -189,11 +177,10 @@ impl Snapshots {
 /// ```
 #[derive(Debug)]
 pub struct Store {
-    /// First, so that it has stopped writing when the writer gives its lock back.
-    indexer: Indexer,
+    /// First, so that it has stopped when the ledger gives the writer's lock back.
+    compactor: Compactor,
     pub(super) context: Arc<Context>,
-    pub(super) writer: Writer,
-    snapshots: Snapshots,
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Store {
@@ -252,9 +239,10 @@ impl Store {
     }
 
     fn with_snapshot(context: Arc<Context>, writer: Writer, snapshot: Snapshot) -> Self {
-        let indexer = Indexer::default();
-        indexer.wake(&snapshot);
-        Self { indexer, context, writer, snapshots: Snapshots(Arc::new(RwLock::new(snapshot))) }
+        let ledger = Arc::new(Ledger::new(Arc::clone(&context), writer, snapshot));
+        let compactor = Compactor::new(&ledger);
+        compactor.wake();
+        Self { compactor, context, ledger }
     }
 
     /// Opens a store for writing.
@@ -307,17 +295,17 @@ impl Store {
 
     /// The newest committed state.
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshots.latest()
+        self.ledger.snapshots().latest()
     }
 
     /// A handle through which other threads see every commit while this one writes.
     pub fn snapshots(&self) -> Snapshots {
-        self.snapshots.clone()
+        self.ledger.snapshots().clone()
     }
 
     /// How far the input of this absolute path was ingested.
     pub fn source_position(&self, path: &str) -> Option<Position> {
-        self.writer.state().sources.iter().find(|source| source.path == path).map(|source| Position {
+        self.ledger.state().sources.iter().find(|source| source.path == path).map(|source| Position {
             consumed_bytes: source.consumed_bytes,
             prefix: source.prefix,
             consumed_records: source.consumed_records,
@@ -326,7 +314,7 @@ impl Store {
 
     /// Begins a set of changes to the newest state.
     pub(super) fn begin(&self) -> Transaction {
-        Transaction::new(self.snapshot(), self.writer.state().store.next_segment)
+        self.ledger.begin()
     }
 
     /// Commits a transaction and makes it visible.
@@ -335,15 +323,8 @@ impl Store {
         transaction: Transaction,
         operation: &str,
     ) -> Result<CommitSeq, TransactionError> {
-        let base = transaction.base.clone();
-        let next = transaction.finish(operation, self.context.clock.unix_ms());
-        self.writer.commit(next)?;
-        let state = Arc::clone(self.writer.state());
-        let commit = state.store.commit;
-        let snapshot = Snapshot::open(&self.context, state, Some(&base), None)
-            .map_err(|source| TransactionError::CommittedNotOpened { commit, source })?;
-        self.indexer.wake(&snapshot);
-        self.snapshots.replace(snapshot);
+        let commit = self.ledger.commit(transaction, operation)?;
+        self.compactor.wake();
         Ok(commit)
     }
 
@@ -356,8 +337,32 @@ impl Store {
     /// # Errors
     /// Files could not be read or written since the last call, or the wait was cancelled; building goes on then.
     pub fn build_indexes(&self, watch: Watch<'_>) -> Result<IndexReport, IndexError> {
-        self.indexer.wake(&self.snapshot());
-        self.indexer.wait(watch)
+        self.ledger.indexer.wake(&self.snapshot());
+        self.ledger.indexer.wait(watch)
+    }
+
+    /// Writes the rows of many segments anew as few large ones, and erases the bytes of deleted rows: one commit for each
+    /// large segment. Segments with different columns stay apart, as do parts of the store with such a segment between
+    /// them, so that the order of ingest stays. Before a commit the new segment's answers are compared with those of the
+    /// old ones.
+    ///
+    /// The same is done in the background, little by little, unless [`OpenOptions::compact`] says otherwise.
+    ///
+    /// # Errors
+    /// See [`CompactError`]. What was committed stays; everything else is as it was.
+    ///
+    /// # Complexity
+    /// Reads and writes every row of the segments that change. Memory is 20 bytes a row and the declared fields.
+    pub fn compact(&self, watch: Watch<'_>) -> Result<CompactReport, CompactError> {
+        self.compactor.compact(watch)
+    }
+
+    /// Waits until the merges that the background has begun or planned are done.
+    ///
+    /// # Errors
+    /// As [`compact`](Self::compact), of what was done since the last call; if the wait was cancelled, the work goes on.
+    pub fn finish_compaction(&self, watch: Watch<'_>) -> Result<CompactReport, CompactError> {
+        self.compactor.wait(watch)
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::segment::Segment;
+use super::segment::{Segment, SegmentView};
 use super::snapshot::Snapshot;
+use super::turns::Turn;
 use crate::base::limits::SEGMENT_ROWS_MAX;
 use crate::base::{CommitSeq, RowId, RowSet, SegmentId};
 use crate::format::{CommitRecord, DeletedRecord, Manifest, SegmentRecord, SourceRecord};
-use crate::storage::{CommitError, FileError};
+use crate::storage::{CommitError, FileError, SegmentNumbers};
 
 /// A commit that could not be prepared or made.
 #[derive(Debug, Error)]
@@ -48,22 +49,21 @@ pub(super) struct Transaction {
     deleted: Vec<RowSet>,
     rows_added: u64,
     rows_deleted: u64,
+    numbers: Arc<SegmentNumbers>,
+    turn: Turn,
 }
 
 impl Transaction {
-    pub(super) fn new(base: Snapshot, next_segment: SegmentId) -> Self {
-        let mut next = base.inner.state.as_ref().clone();
-        next.store.next_segment = next_segment.max(next.store.next_segment);
+    pub(super) fn new(base: Snapshot, numbers: Arc<SegmentNumbers>, turn: Turn) -> Self {
+        let next = base.inner.state.as_ref().clone();
         let segments = base.inner.segments.iter().map(|view| Arc::clone(&view.segment)).collect();
         let deleted = base.deletes();
-        Self { base, next, segments, deleted, rows_added: 0, rows_deleted: 0 }
+        Self { base, next, segments, deleted, rows_added: 0, rows_deleted: 0, numbers, turn }
     }
 
     /// The number for a new segment. It is used up even if the segment is never added.
     pub(super) fn take_segment_id(&mut self) -> SegmentId {
-        let id = self.next.store.next_segment;
-        self.next.store.next_segment = SegmentId(id.0 + 1);
-        id
+        self.numbers.take()
     }
 
     /// Adds a segment whose files are written and durable.
@@ -122,8 +122,46 @@ impl Transaction {
         }
     }
 
-    /// The state to commit.
-    pub(super) fn finish(mut self, operation: &str, unix_ms: u64) -> Manifest {
+    /// Puts a segment in the place of those it was made from, with the deletes that came since; false if these are no
+    /// longer what they were. `renumber` gives the row of the new segment that a row of one of them became.
+    pub(super) fn replace(
+        &mut self,
+        sources: &[SegmentView],
+        record: Option<&SegmentRecord>,
+        renumber: impl Fn(usize, RowId) -> Option<RowId>,
+    ) -> Result<bool, FileError> {
+        let segments = &self.base.inner.segments;
+        let position_of = |source: &SegmentView| {
+            segments.iter().position(|view| view.segment.record == source.segment.record)
+        };
+        let positions: Option<Vec<usize>> = sources.iter().map(position_of).collect();
+        let Some(positions) = positions else { return Ok(false) };
+        let mut deleted = RowSet::new();
+        for (source, &position) in positions.iter().enumerate() {
+            let mut later = self.deleted[position].clone();
+            later.subtract(&sources[source].deleted);
+            later.iter().filter_map(|row| renumber(source, row)).for_each(|row| {
+                deleted.insert(row);
+            });
+        }
+        let is_kept = |position: usize| !positions.contains(&position);
+        let mut position = 0..;
+        self.segments.retain(|_| position.next().is_some_and(is_kept));
+        let mut position = 0..;
+        self.deleted.retain(|_| position.next().is_some_and(is_kept));
+        let mut position = 0..;
+        self.next.segments.retain(|_| position.next().is_some_and(is_kept));
+        if let Some(record) = record {
+            let segment = Segment::open(self.base.inner.context.storage.as_ref(), record, None)?;
+            self.next.segments.push(record.clone());
+            self.segments.push(Arc::new(segment));
+            self.deleted.push(deleted);
+        }
+        Ok(true)
+    }
+
+    /// The state to commit, and the turn to do so.
+    pub(super) fn finish(mut self, operation: &str, unix_ms: u64) -> (Manifest, Turn) {
         let commit = CommitSeq(self.next.store.commit.0 + 1);
         self.next.deleted = self
             .segments
@@ -132,6 +170,10 @@ impl Transaction {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(segment, rows)| DeletedRecord { segment: segment.record.id, rows: rows.to_bytes() })
             .collect();
+        // Those of a merge may be lower than those that came meanwhile.
+        self.next.segments.sort_by_key(|record| record.id);
+        self.next.deleted.sort_by_key(|record| record.segment);
+        self.next.store.next_segment = self.numbers.next().max(self.next.store.next_segment);
         self.next.store.commit = commit;
         self.next.last = CommitRecord {
             commit,
@@ -140,6 +182,6 @@ impl Transaction {
             rows_added: self.rows_added,
             rows_deleted: self.rows_deleted,
         };
-        self.next
+        (self.next, self.turn)
     }
 }

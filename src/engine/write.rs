@@ -172,7 +172,13 @@ pub(super) fn write_segment(
     }
     let rows = rows.write(context.storage.as_ref(), segment, &declared)?;
     let bytes = rows.length + files.iter().map(|column| column.file.length).sum::<u64>();
-    transaction.add_segment(SegmentRecord { id: segment, row_count, rows, columns: files })?;
+    transaction.add_segment(SegmentRecord {
+        id: segment,
+        place: segment,
+        row_count,
+        rows,
+        columns: files,
+    })?;
     Ok(bytes)
 }
 

@@ -134,6 +134,8 @@ pub struct SegmentColumnRecord {
 pub struct SegmentRecord {
     /// Number, never used again.
     pub id: SegmentId,
+    /// The segment whose place in the order of ingest this one has: itself, or the first of those it was made from.
+    pub place: SegmentId,
     /// Rows, deleted ones counted.
     pub row_count: u32,
     /// The row file.
@@ -171,7 +173,7 @@ pub struct CommitRecord {
     pub commit: CommitSeq,
     /// Milliseconds since 1970-01-01 UTC by the writer's clock.
     pub unix_ms: u64,
-    /// What was done: `create`, `ingest`, `import`, `delete`, `alter`.
+    /// What was done: `create`, `ingest`, `import`, `delete`, `alter`, `compact`.
     pub operation: String,
     /// Rows that came.
     pub rows_added: u64,
@@ -281,7 +283,13 @@ mod tests {
     fn segment() -> SegmentRecord {
         let file = FileRecord { length: 1, root: 2 };
         let column = SegmentColumnRecord { column: ColumnId(1), file };
-        SegmentRecord { id: SegmentId(3), row_count: 4, rows: file, columns: vec![column] }
+        SegmentRecord {
+            id: SegmentId(3),
+            place: SegmentId(2),
+            row_count: 4,
+            rows: file,
+            columns: vec![column],
+        }
     }
 
     #[test]

@@ -79,6 +79,16 @@ impl IndexHeader {
         })
     }
 
+    /// A header of no segment yet, to tell the sizes of an index.
+    pub fn of_rows(row_count: u32, width: u32) -> Self {
+        Self { segment: SegmentId(0), row_count, column: ColumnId(0), width }
+    }
+
+    /// Bytes of codes and numbers together.
+    pub fn content_length(&self) -> u64 {
+        self.codes_length() + 3 * self.numbers_length()
+    }
+
     /// Bytes of one row of codes.
     pub fn code_row_bytes(&self) -> u64 {
         u64::from(self.width.next_multiple_of(INDEX_CODE_BLOCK))

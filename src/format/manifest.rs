@@ -60,6 +60,7 @@ impl Manifest {
         ascending("deleted rows", self.deleted.is_sorted_by(|left, right| left.segment < right.segment))?;
         ascending("sources", self.sources.is_sorted_by(|left, right| left.path < right.path))?;
         ascending("columns", store.columns.is_sorted_by(|left, right| left.id < right.id))?;
+        let mut places = BTreeSet::new();
         let column_is_known = |id| store.columns.iter().any(|column| column.id == id);
         for segment in &self.segments {
             let columns = &segment.columns;
@@ -69,8 +70,13 @@ impl Manifest {
                     format!("segment {} has column {}, which is not there", segment.id, stray.column);
                 return Err(contradiction(reason));
             }
-            if segment.id >= store.next_segment || segment.row_count > SEGMENT_ROWS_MAX {
+            let is_used = segment.place <= segment.id && segment.id < store.next_segment;
+            if !is_used || segment.row_count > SEGMENT_ROWS_MAX {
                 return Err(contradiction(format!("segment {} has an impossible number", segment.id)));
+            }
+            if !places.insert(segment.place) {
+                let reason = format!("segment {} has the place of another", segment.id);
+                return Err(contradiction(reason));
             }
         }
         let segment_is_known = |id| self.segments.binary_search_by_key(&id, |segment| segment.id).is_ok();
@@ -322,8 +328,13 @@ mod tests {
             columns: Vec::new(),
         };
         let file = crate::format::FileRecord { length: 1, root: 2 };
-        let segments =
-            vec![SegmentRecord { id: SegmentId(1), row_count: 3, rows: file, columns: Vec::new() }];
+        let segments = vec![SegmentRecord {
+            id: SegmentId(1),
+            place: SegmentId(1),
+            row_count: 3,
+            rows: file,
+            columns: Vec::new(),
+        }];
         let deleted = vec![DeletedRecord { segment: SegmentId(1), rows: vec![1, 2] }];
         Manifest { store, segments, deleted, sources: Vec::new(), last }
     }

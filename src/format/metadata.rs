@@ -19,7 +19,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::base::{FieldDeclaration, FieldType, FieldValue, RowId};
+use crate::base::{FieldDeclaration, FieldType, FieldValue, RowId, RowSet};
 
 /// Declared fields of a segment's rows, one array a field.
 pub type MetadataBatch = RecordBatch;
@@ -56,13 +56,13 @@ fn data_type(kind: FieldType) -> DataType {
     }
 }
 
-fn array(kind: FieldType, values: &[Option<FieldValue>]) -> ArrayRef {
+fn array(kind: FieldType, values: impl Iterator<Item = Option<FieldValue>>) -> ArrayRef {
     macro_rules! build {
         ($builder:expr, $variant:path) => {{
             let mut builder = $builder;
             for value in values {
                 match value {
-                    Some($variant(value)) => builder.append_value(value.clone()),
+                    Some($variant(value)) => builder.append_value(value),
                     _ => builder.append_null(),
                 }
             }
@@ -90,7 +90,8 @@ pub fn metadata_batch(
 ) -> Result<RecordBatch, MetadataError> {
     let schema_fields: Vec<Field> =
         fields.iter().map(|field| Field::new(&field.name, data_type(field.kind), true)).collect();
-    let arrays = fields.iter().zip(values).map(|(field, values)| array(field.kind, values)).collect();
+    let arrays =
+        fields.iter().zip(values).map(|(field, values)| array(field.kind, values.iter().cloned())).collect();
     RecordBatch::try_new(Arc::new(Schema::new(schema_fields)), arrays).map_err(arrow)
 }
 
@@ -112,9 +113,35 @@ pub fn extend_metadata(
     }
     for (field, values) in fields.iter().zip(values) {
         schema_fields.push(Field::new(&field.name, data_type(field.kind), true));
-        arrays.push(array(field.kind, values));
+        arrays.push(array(field.kind, values.iter().cloned()));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(row_count as usize));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(schema_fields)), arrays, &options).map_err(arrow)
+}
+
+/// The chosen rows of several batches, one after the other. Fields that a batch lacks are missing in its rows.
+///
+/// # Errors
+/// Arrow refuses the batch.
+///
+/// # Complexity
+/// One field at a time is gathered.
+pub fn gather_metadata(
+    fields: &[FieldDeclaration],
+    parts: &[(&MetadataBatch, &RowSet)],
+    row_count: usize,
+) -> Result<MetadataBatch, MetadataError> {
+    let gathered = |field: &FieldDeclaration| {
+        let rows = parts.iter().flat_map(|(batch, rows)| {
+            let batch = *batch;
+            rows.iter().map(move |row| metadata_value(batch, &field.name, row))
+        });
+        array(field.kind, rows)
+    };
+    let schema_fields: Vec<Field> =
+        fields.iter().map(|field| Field::new(&field.name, data_type(field.kind), true)).collect();
+    let arrays = fields.iter().map(gathered).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(row_count));
     RecordBatch::try_new_with_options(Arc::new(Schema::new(schema_fields)), arrays, &options).map_err(arrow)
 }
 

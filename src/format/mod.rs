@@ -40,8 +40,8 @@ pub use manifest::{
     decode_manifest, encode_current, encode_manifest, manifest_name, manifest_sequence, segment_deletes,
 };
 pub use metadata::{
-    MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, metadata_batch,
-    metadata_value,
+    MetadataBatch, MetadataError, decode_metadata, encode_metadata, extend_metadata, gather_metadata,
+    metadata_batch, metadata_value,
 };
 pub use rows::{ExtraError, ExtraFields, KeyIndexBuilder, decode_extra, encode_extra, row_section};
 pub use sketch::{

@@ -14,6 +14,7 @@ use super::published::{
     ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, newest_undamaged,
     publish, read_current, read_manifest, write_anew,
 };
+use super::segment_numbers::{SegmentNumbers, segment_of_file};
 use crate::base::{CommitSeq, SegmentId, checksum};
 use crate::format::{Manifest, ManifestError, SegmentRecord, encode_manifest, manifest_name};
 
@@ -29,6 +30,7 @@ pub struct Writer {
     catalog: Option<Catalog>,
     catalog_file: Arc<dyn RandomFile>,
     state: Arc<Manifest>,
+    numbers: Arc<SegmentNumbers>,
     poisoned: bool,
     /// Whether sealed files may lie around that only readers of older commits name.
     leftovers: bool,
@@ -109,12 +111,14 @@ impl Writer {
         state: Manifest,
         lock: Box<dyn FileLock>,
     ) -> Self {
+        let numbers = Arc::new(SegmentNumbers::new(state.store.next_segment));
         let state = Arc::new(state);
         Self {
             storage,
             catalog: Some(catalog),
             catalog_file,
             state,
+            numbers,
             poisoned: false,
             leftovers: false,
             _lock: lock,
@@ -213,6 +217,11 @@ impl Writer {
         &self.state
     }
 
+    /// The numbers for new segments.
+    pub fn numbers(&self) -> &Arc<SegmentNumbers> {
+        &self.numbers
+    }
+
     /// The storage underneath.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
@@ -258,7 +267,7 @@ impl Writer {
         if self.poisoned {
             return;
         }
-        let _ = collect_garbage(self.storage.as_ref(), &self.state, true);
+        let _ = collect_garbage(self.storage.as_ref(), &self.state, &self.numbers, true);
     }
 
     /// Whether a failed commit keeps this writer from going on.
@@ -269,7 +278,7 @@ impl Writer {
     /// Removes what nobody needs any more. The commit has happened: litter that cannot be removed now waits for the
     /// next time.
     fn collect(&mut self, sealed_files_too: bool) {
-        let collected = collect_garbage(self.storage.as_ref(), &self.state, sealed_files_too);
+        let collected = collect_garbage(self.storage.as_ref(), &self.state, &self.numbers, sealed_files_too);
         if sealed_files_too {
             self.leftovers = collected.map_or(true, |collected| collected.has_readers);
         }
@@ -318,10 +327,10 @@ impl Writer {
         ))?;
         // A file that ascribe cannot have written must not use up the numbers.
         let bound = self.state.store.next_segment.0.saturating_add(LEFTOVER_SEGMENTS_MAX);
-        let numbers = names.iter().filter_map(|name| name.split('.').next()?.parse::<u64>().ok());
-        let used = numbers.filter(|number| *number < bound).max().unwrap_or(0);
-        let next = &mut Arc::make_mut(&mut self.state).store.next_segment;
-        *next = (*next).max(SegmentId(used + 1));
+        let left = names.iter().filter_map(|name| segment_of_file(name));
+        let used = left.filter(|segment| segment.0 < bound).max().unwrap_or(SegmentId(0));
+        let next = self.state.store.next_segment.max(SegmentId(used.0 + 1));
+        self.numbers = Arc::new(SegmentNumbers::new(next));
         Ok(())
     }
 

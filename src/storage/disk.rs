@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::checks::{check_file_name, check_folder_name, check_range, check_same_folder, sync_failed_before};
+use super::free_space::free_bytes;
 use super::map::FileMap;
 use super::medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 use super::position::{read_exact_at, write_all_at};
@@ -190,6 +191,10 @@ impl Storage for DiskStorage {
 
     fn lock_shared(&self, name: &str) -> io::Result<Option<Box<dyn FileLock>>> {
         self.lock(name, File::try_lock_shared)
+    }
+
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        free_bytes(&self.root)
     }
 
     fn describe(&self, name: &str) -> String {

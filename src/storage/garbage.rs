@@ -8,6 +8,7 @@ use super::index_file::{finished_index_name, index_file_name};
 use super::medium::Storage;
 use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
 use super::row_file::row_file_name;
+use super::segment_numbers::{SegmentNumbers, segment_of_file};
 use crate::base::CommitSeq;
 use crate::format::{ColumnKind, Manifest, manifest_sequence};
 
@@ -60,6 +61,8 @@ pub struct Collected {
 /// Removes old manifests and, if `sealed_files_too`, sealed files that nobody names. Only the writer may call it, after
 /// publishing `state`.
 ///
+/// Files of segments that `numbers` holds for somebody stay.
+///
 /// A file that cannot be removed now stays for the next time; if a pinned manifest cannot be read, nothing is removed.
 ///
 /// # Errors
@@ -70,6 +73,7 @@ pub struct Collected {
 pub fn collect_garbage(
     storage: &dyn Storage,
     state: &Manifest,
+    numbers: &SegmentNumbers,
     sealed_files_too: bool,
 ) -> std::io::Result<Collected> {
     let pinned = pinned_commits(storage)?;
@@ -94,8 +98,10 @@ pub fn collect_garbage(
     for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
         for file in storage.list(folder)? {
             let name = format!("{folder}/{file}");
+            let is_held = folder == SEGMENTS_FOLDER
+                && segment_of_file(&file).is_some_and(|segment| numbers.is_held(segment));
             // An index that is being written now stays, if the index will.
-            if !kept.contains(finished_index_name(&name)) {
+            if !is_held && !kept.contains(finished_index_name(&name)) {
                 collected.removed += usize::from(storage.remove(&name).is_ok());
             }
         }

@@ -69,9 +69,20 @@ impl<'a> IndexFileWriter<'a> {
         errors: &[f32],
         norms: &[f32],
     ) -> Result<(), FileError> {
+        let bytes =
+            |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+        let [scales, errors, norms] = [scales, errors, norms].map(bytes);
+        self.append_bytes(codes, [&scales, &errors, &norms])
+    }
+
+    /// Appends rows of another index as they stand there: codes, then scales, errors and norms.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append_bytes(&mut self, codes: &[u8], numbers: [&[u8]; 3]) -> Result<(), FileError> {
         self.codes += codes.len() as u64;
-        for (to, from) in [(&mut self.scales, scales), (&mut self.errors, errors), (&mut self.norms, norms)] {
-            to.extend(from.iter().flat_map(|number| number.to_le_bytes()));
+        for (to, from) in [&mut self.scales, &mut self.errors, &mut self.norms].into_iter().zip(numbers) {
+            to.extend_from_slice(from);
         }
         self.writer.write(codes)
     }

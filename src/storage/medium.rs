@@ -179,6 +179,12 @@ pub trait Storage: Send + Sync + Debug + 'static {
     /// The medium cannot lock (for example because it is read-only).
     fn lock_shared(&self, name: &str) -> io::Result<Option<Box<dyn FileLock>>>;
 
+    /// Bytes that can still be written; `None` where the medium does not tell.
+    ///
+    /// # Errors
+    /// The medium cannot be asked.
+    fn free_bytes(&self) -> io::Result<Option<u64>>;
+
     /// How the file is called in messages: on a disk its path.
     fn describe(&self, name: &str) -> String;
 }

@@ -10,6 +10,7 @@
 //! | `commit_error.rs` | what can keep a store from being opened for writing, and a commit from being made |
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
+//! | `free_space.rs` | how much room a file system has |
 //! | `garbage.rs` | removes files that nobody names or pins |
 //! | `index_file.rs` | index files: what was computed from a column file, and can be again |
 //! | `laws.rs` | the tests that every storage passes |
@@ -19,6 +20,7 @@
 //! | `published.rs` | the readers' truth: manifest, CURRENT, pins |
 //! | `row_file.rs` | row files: keys, texts, metadata, key index |
 //! | `sealed.rs` | sealed files: written once, read by verified blocks |
+//! | `segment_numbers.rs` | numbers for new segments, and which of those under way nobody may collect |
 //! | `simulated/` | a storage in memory that crashes like a disk |
 
 mod aligned_writer;
@@ -29,6 +31,7 @@ mod commit;
 mod commit_error;
 mod disk;
 mod encoder_file;
+mod free_space;
 mod garbage;
 mod index_file;
 #[cfg(test)]
@@ -39,6 +42,7 @@ mod position;
 mod published;
 mod row_file;
 mod sealed;
+mod segment_numbers;
 mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
@@ -57,6 +61,7 @@ pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{
     ENCODERS_FOLDER, PINS_FOLDER, Pin, PublishedError, SEGMENTS_FOLDER, pin_current, read_current,
 };
-pub use row_file::{RowFile, RowFileContent, row_file_name, write_row_file};
+pub use row_file::{RowFile, RowFileContent, RowFileSource, RowString, row_file_name, write_row_file};
 pub use sealed::{FileError, SealedFile, SealedWriter};
+pub use segment_numbers::{HeldSegment, SegmentNumbers};
 pub use simulated::{Failure, SimulatedStorage};

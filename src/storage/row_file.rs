@@ -17,7 +17,38 @@ pub fn row_file_name(segment: SegmentId) -> String {
     format!("segments/{segment}.rows")
 }
 
-/// What a row file is made of. Row i is `keys[i]`, `texts[i]`, `extras[i]` and row i of `metadata`.
+/// One of the strings that every row has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowString {
+    /// The key.
+    Key,
+    /// The text; empty where the row has none.
+    Text,
+    /// Undeclared fields as one JSON object; empty where the row has none.
+    Extra,
+}
+
+/// What a row file is written from. The strings of each kind are gone through twice, once for their lengths, so that
+/// they need not be in memory.
+pub trait RowFileSource {
+    /// Rows.
+    fn row_count(&self) -> usize;
+
+    /// Hands every row's string of a kind to `take`, in row order, until one of them fails.
+    ///
+    /// # Errors
+    /// The strings cannot be read, or `take` failed.
+    fn each(
+        &self,
+        kind: RowString,
+        take: &mut dyn FnMut(&str) -> Result<(), FileError>,
+    ) -> Result<(), FileError>;
+
+    /// The metadata section; `None` where no field is declared.
+    fn metadata(&self) -> Option<&[u8]>;
+}
+
+/// A row file's content in memory. Row i is `keys[i]`, `texts[i]`, `extras[i]` and row i of `metadata`.
 #[derive(Debug, Default)]
 pub struct RowFileContent {
     /// Keys.
@@ -30,56 +61,97 @@ pub struct RowFileContent {
     pub metadata: Option<Vec<u8>>,
 }
 
+impl RowFileSource for RowFileContent {
+    fn row_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn each(
+        &self,
+        kind: RowString,
+        take: &mut dyn FnMut(&str) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        let strings = match kind {
+            RowString::Key => &self.keys,
+            RowString::Text => &self.texts,
+            RowString::Extra => &self.extras,
+        };
+        strings.iter().try_for_each(|string| take(string))
+    }
+
+    fn metadata(&self) -> Option<&[u8]> {
+        self.metadata.as_deref()
+    }
+}
+
 /// Writes the row file of a new segment.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The source cannot be read or has not a string of each kind a row, or the file cannot be written.
+///
+/// # Complexity
+/// Twenty bytes of memory a row, beside what the source holds.
 pub fn write_row_file(
     storage: &dyn Storage,
     segment: SegmentId,
-    content: &RowFileContent,
+    source: &dyn RowFileSource,
 ) -> Result<FileRecord, FileError> {
-    let rows = content.keys.len();
-    if content.texts.len() != rows || content.extras.len() != rows || rows > SEGMENT_ROWS_MAX as usize {
-        let reason = format!(
-            "{rows} keys, {} texts and {} undeclared fields",
-            content.texts.len(),
-            content.extras.len()
-        );
-        return Err(FileError::Content { path: storage.describe(&row_file_name(segment)), reason });
+    let name = row_file_name(segment);
+    let rows = source.row_count();
+    if rows > SEGMENT_ROWS_MAX as usize {
+        let reason = format!("{rows} rows, at most {SEGMENT_ROWS_MAX} are possible");
+        return Err(FileError::Content { path: storage.describe(&name), reason });
     }
-    let header = Header::rows(segment.0, rows as u32);
-    let mut writer = SealedWriter::create(storage, &row_file_name(segment), &header)?;
-    write_strings(&mut writer, row_section::KEY_OFFSETS, row_section::KEY_BYTES, &content.keys)?;
-    write_strings(&mut writer, row_section::TEXT_OFFSETS, row_section::TEXT_BYTES, &content.texts)?;
-    if let Some(metadata) = &content.metadata {
+    let mut writer = SealedWriter::create(storage, &name, &Header::rows(segment.0, rows as u32))?;
+    let strings = |writer: &mut SealedWriter, kind, offsets_tag, bytes_tag| {
+        let count = write_strings(writer, source, kind, offsets_tag, bytes_tag)?;
+        if count == rows {
+            return Ok(());
+        }
+        let reason = format!("{rows} rows and {count} strings of kind {kind:?}");
+        Err(FileError::Content { path: storage.describe(&name), reason })
+    };
+    strings(&mut writer, RowString::Key, row_section::KEY_OFFSETS, row_section::KEY_BYTES)?;
+    strings(&mut writer, RowString::Text, row_section::TEXT_OFFSETS, row_section::TEXT_BYTES)?;
+    if let Some(metadata) = source.metadata() {
         writer.section(row_section::METADATA, metadata)?;
     }
-    write_strings(&mut writer, row_section::EXTRA_OFFSETS, row_section::EXTRA_BYTES, &content.extras)?;
+    strings(&mut writer, RowString::Extra, row_section::EXTRA_OFFSETS, row_section::EXTRA_BYTES)?;
     let mut index = KeyIndexBuilder::new();
-    content.keys.iter().for_each(|key| index.push(key));
+    source.each(RowString::Key, &mut |key| {
+        index.push(key);
+        Ok(())
+    })?;
     let (hashes, rows) = index.encode();
     writer.section(row_section::KEY_HASHES, &hashes)?;
     writer.section(row_section::KEY_ROWS, &rows)?;
     writer.finish()
 }
 
+/// Writes all strings of a kind; returns how many.
 fn write_strings(
     writer: &mut SealedWriter,
+    source: &dyn RowFileSource,
+    kind: RowString,
     offsets_tag: u32,
     bytes_tag: u32,
-    strings: &[String],
-) -> Result<(), FileError> {
-    let mut offsets = Vec::with_capacity(8 * (strings.len() + 1));
+) -> Result<usize, FileError> {
+    let mut offsets = Vec::with_capacity(8 * (source.row_count() + 1));
     let mut end = 0_u64;
     offsets.extend_from_slice(&end.to_le_bytes());
-    for string in strings {
+    source.each(kind, &mut |string| {
         end += string.len() as u64;
         offsets.extend_from_slice(&end.to_le_bytes());
-    }
+        Ok(())
+    })?;
     writer.section(offsets_tag, &offsets)?;
     writer.begin_section(bytes_tag)?;
-    strings.iter().try_for_each(|string| writer.write(string.as_bytes()))
+    let mut count = 0;
+    source.each(kind, &mut |string| {
+        count += 1;
+        writer.write(string.as_bytes())
+    })?;
+    Ok(count)
 }
 
 /// A row file open for reading.
@@ -167,12 +239,20 @@ impl RowFile {
         self.string(self.texts, row)
     }
 
+    /// Undeclared fields of a row as they stand in the file: one JSON object, or nothing.
+    ///
+    /// # Errors
+    /// The row does not exist or its bytes are damaged.
+    pub fn extra_text(&self, row: RowId) -> Result<&str, FileError> {
+        self.string(self.extras, row)
+    }
+
     /// Undeclared fields of a row.
     ///
     /// # Errors
     /// The row does not exist or its bytes are damaged.
     pub fn extra(&self, row: RowId) -> Result<ExtraFields, FileError> {
-        let text = self.string(self.extras, row)?;
+        let text = self.extra_text(row)?;
         decode_extra(text).map_err(|error| self.file.content_error(format!("row {row}: {error}")))
     }
 

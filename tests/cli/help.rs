@@ -79,7 +79,7 @@ fn wrong_usage_ends_with_2_and_suggests() {
         &["ingest", "pets", "pets.jsonl", "--column", "embedding"],
         &["delete", "pets"],
         &["delete", "pets", "--key", "a", "--where", "year > 0"],
-        &["completions", "tcsh"],
+        &["compact", "completions", "tcsh"],
         &["query", "pets", "x", "--label", "y"],
     ] {
         let run = place.run(arguments);

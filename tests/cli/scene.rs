@@ -49,13 +49,14 @@ impl Run {
 }
 
 /// Every verb that `--help` lists.
-pub(crate) const VERBS: [&str; 12] = [
+pub(crate) const VERBS: [&str; 13] = [
     "create",
     "alter",
     "ingest",
     "import",
     "query",
     "delete",
+    "compact",
     "stats",
     "verify",
     "repair",

@@ -1,8 +1,9 @@
-//! Random sequences of ingest, import, upsert, delete, alter, reopening and crashes on the simulated disk, against a
-//! plain map with brute force.
+//! Random sequences of ingest, import, upsert, delete, alter, compaction, index building, spoilt index files, reopening and
+//! crashes on the simulated disk, against a plain map with brute force.
 //!
 //! After every reopening the store must hold exactly the acknowledged state, or that state with the one commit that was
-//! on its way, whole. `ASCRIBE_SEED=N cargo test --test crash_model one_seed -- --nocapture` repeats one sequence.
+//! on its way, whole. `ASCRIBE_SEED=N cargo test --test crash_model one_seed -- --nocapture` repeats one sequence
+//! (but for the moments at which indexes are built: that is done in the background).
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +20,7 @@ mod run;
 use run::{Totals, run_seed};
 
 /// Sequences of one test; there are four, so that they share the cores.
-const SEEDS_PER_TEST: u64 = 32;
+const SEEDS_PER_TEST: u64 = 44;
 /// Crashes that each test must have seen: together more than two thousand.
 const CRASHES_PER_TEST_MIN: u64 = 600;
 

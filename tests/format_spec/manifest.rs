@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ascribe::base::{ColumnId, CommitSeq, SegmentId};
-use ascribe::format::{Manifest, decode_current, decode_manifest, encode_current, encode_manifest};
+use ascribe::format::{
+    Manifest, SegmentRecord, decode_current, decode_manifest, encode_current, encode_manifest,
+};
 use ascribe::storage::{CommitError, SimulatedStorage, Storage, Writer, pin_current};
 use twox_hash::XxHash3_64;
 
@@ -50,7 +52,7 @@ fn manifests_are_as_documented() {
 type Breakage = fn(&mut Manifest);
 
 /// A change that breaks each rule of the page, and no other.
-const BREAKAGES: [(&str, Breakage); 15] = [
+const BREAKAGES: [(&str, Breakage); 17] = [
     ("segments ascend strictly by number", |state| state.segments.push(state.segments[0].clone())),
     ("deleted rows ascend strictly by segment", |state| state.deleted.push(state.deleted[0].clone())),
     ("sources ascend strictly by the bytes of their paths", |state| {
@@ -63,6 +65,10 @@ const BREAKAGES: [(&str, Breakage); 15] = [
     }),
     ("a segment with deleted rows is one of the segments", |state| state.deleted[0].segment = SegmentId(2)),
     ("a segment's number is below next_segment", |state| state.store.next_segment = SegmentId(49)),
+    ("a segment's place is not above its number", |state| state.segments[0].place = SegmentId(50)),
+    ("no two segments have the same place", |state| {
+        state.segments.push(SegmentRecord { id: SegmentId(50), ..state.segments[0].clone() });
+    }),
     ("a segment has at most 4294967294 rows", |state| state.segments[0].row_count = u32::MAX),
     ("a column's number is below next_column", |state| state.store.next_column = ColumnId(4)),
     ("a column's width is at least 1", |state| state.store.columns[2].width = 0),

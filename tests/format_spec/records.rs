@@ -67,8 +67,9 @@ pub(crate) const STORE_LINES: [&str; 41] = [
     "columns[2].kind.state = missing",
 ];
 
-pub(crate) const SEGMENT_LINES: [&str; 11] = [
+pub(crate) const SEGMENT_LINES: [&str; 12] = [
     "id = 49",
+    "place = 48",
     "row_count = 50",
     "rows.length = 51",
     "rows.root = 52",

@@ -141,6 +141,7 @@ pub(crate) fn segment_record() -> SegmentRecord {
         |id, length, root| SegmentColumnRecord { column: ColumnId(id), file: FileRecord { length, root } };
     SegmentRecord {
         id: SegmentId(0x31),
+        place: SegmentId(0x30),
         row_count: 0x32,
         rows: FileRecord { length: 0x33, root: 0x34 },
         columns: vec![column(1, 0x36, 0x37), column(2, 0x39, 0x3a)],
@@ -221,7 +222,7 @@ pub(crate) fn try_to_write_segment(storage: &dyn Storage, before: &Manifest) -> 
     if let ColumnKind::Embedding(encoder) = &mut next.store.columns[0].kind {
         encoder.state = Some(state);
     }
-    next.segments.push(SegmentRecord { id: SegmentId(1), row_count: 3, rows, columns });
+    next.segments.push(SegmentRecord { id: SegmentId(1), place: SegmentId(1), row_count: 3, rows, columns });
     next.deleted.push(DeletedRecord {
         segment: SegmentId(1),
         rows: [RowId(1)].into_iter().collect::<RowSet>().to_bytes(),

@@ -258,7 +258,13 @@ impl Medium {
 
     /// Length that the file can have at most: what it has, and what is free.
     fn room(&self, number: FileNumber) -> u64 {
-        let Some(capacity) = self.capacity_bytes else { return FILE_BYTES_MAX };
+        let Some(free) = self.free_bytes() else { return FILE_BYTES_MAX };
+        (self.files[number].live.len() as u64).saturating_add(free)
+    }
+
+    /// Bytes that can still be written; `None` without a limit.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let capacity = self.capacity_bytes?;
         let entries = self.folders.values().flat_map(|folder| folder.live.values());
         let used: u64 = entries
             .map(|entry| match entry {
@@ -266,7 +272,7 @@ impl Medium {
                 Entry::Folder => 0,
             })
             .sum();
-        (self.files[number].live.len() as u64).saturating_add(capacity.saturating_sub(used))
+        Some(capacity.saturating_sub(used))
     }
 }
 

@@ -242,6 +242,10 @@ impl Storage for SimulatedStorage {
         self.lock(name, false)
     }
 
+    fn free_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.medium.use_it()?.free_bytes())
+    }
+
     fn describe(&self, name: &str) -> String {
         format!("simulated:{name}")
     }
