@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::column_file::column_file_name;
 use super::encoder_file::encoder_file_name;
+use super::graph_file::graph_file_name;
 use super::index_file::{finished_index_name, index_file_name};
 use super::medium::Storage;
 use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
@@ -11,7 +12,7 @@ use super::row_file::row_file_name;
 use crate::base::CommitSeq;
 use crate::format::{ColumnKind, Manifest, manifest_sequence};
 
-/// Names of the sealed files of a state, with those of index files that may stand beside its columns.
+/// Names of the sealed files of a state, with those of index and graph files that may stand beside its columns.
 pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for segment in &state.segments {
@@ -19,6 +20,7 @@ pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
         for column in &segment.columns {
             names.insert(column_file_name(segment.id, column.column));
             names.insert(index_file_name(segment.id, column.column));
+            names.insert(graph_file_name(segment.id, column.column));
         }
     }
     for column in &state.store.columns {
@@ -94,7 +96,7 @@ pub fn collect_garbage(
     for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
         for file in storage.list(folder)? {
             let name = format!("{folder}/{file}");
-            // An index that is being written now stays, if the index will.
+            // An index or graph that is being written now stays, if it will.
             if !kept.contains(finished_index_name(&name)) {
                 collected.removed += usize::from(storage.remove(&name).is_ok());
             }
