@@ -75,6 +75,44 @@ impl Default for GraphOptions {
 /// # References
 /// Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using Hierarchical Navigable Small
 /// World graphs", IEEE Transactions on Pattern Analysis and Machine Intelligence, 2018.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use ascribe::base::{Cancel, RowId};
+/// use ascribe::index::{
+///     FrozenColumn, GraphOptions, GraphRows, GraphWork, NativeBuilder, Walk, Walker, build_graph,
+/// };
+/// use ascribe::kernels::{CodeQueries, Kernels};
+///
+/// /// Three rows of one value: 3, -2 and 5.
+/// struct Codes([u8; 96], Vec<u8>, Vec<u8>);
+/// impl GraphRows for Codes {
+///     type Error = Infallible;
+///     fn row_count(&self) -> u32 { 3 }
+///     fn width(&self) -> usize { 1 }
+///     fn codes_at(&self, _: &[u32]) -> Result<&[u8], Infallible> { Ok(&self.0) }
+///     fn scales_at(&self, _: &[u32]) -> Result<&[u8], Infallible> { Ok(&self.1) }
+///     fn norms_at(&self, _: &[u32]) -> Result<&[u8], Infallible> { Ok(&self.2) }
+/// }
+/// let bytes = |numbers: [f32; 3]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+/// let mut rows = Codes([0; 96], bytes([1.0; 3]), bytes([3.0, 2.0, 5.0]));
+/// (rows.0[0], rows.0[32], rows.0[64]) = (3, 0xFE, 5);
+///
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+/// let (cancel, mut done) = (Cancel::new(), 0);
+/// let mut work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut |rows| done += rows };
+/// let graph = build_graph(&NativeBuilder, &rows, &GraphOptions::default(), &mut work)?;
+/// assert_eq!((graph.head.reachable_rows, done), (3, 3));
+///
+/// let query = CodeQueries::new(&[&[2.0]])?;
+/// let column = FrozenColumn { rows: &rows, graph: &graph };
+/// let walk = Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: 2, eligible: None };
+/// let mut found = Vec::new();
+/// Walker::default().walk(&column, &walk, &mut found)?;
+/// assert_eq!([found[0].0, found[1].0], [RowId(2), RowId(0)]);
+/// assert!((found[0].1 - 10.0).abs() < 1e-4 && (found[1].1 - 6.0).abs() < 1e-4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn build_graph<R: GraphRows>(
     builder: &dyn GraphBuilder,
     rows: &R,

@@ -13,11 +13,9 @@ fn walk<'a>(query: &'a CodeQueries, beam: usize) -> Walk<'a> {
     Walk { kernels: Kernels::best(), query, opponents: false, beam, eligible: None }
 }
 
-fn walked(
-    rows: &SampleRows,
-    graph: &FrozenGraph,
-    walk: &Walk<'_>,
-) -> Result<(WalkCounts, Vec<(RowId, f64)>), GraphError<Damaged>> {
+type Walked = (WalkCounts, Vec<(RowId, f64)>);
+
+fn walked(rows: &SampleRows, graph: &FrozenGraph, walk: &Walk<'_>) -> Result<Walked, GraphError<Damaged>> {
     let mut found = Vec::new();
     let counts = Walker::default().walk(&FrozenColumn { rows, graph }, walk, &mut found)?;
     Ok((counts, found))
