@@ -194,6 +194,65 @@ pub const COMPACTION_ROWS_MAX: u64 = 4 * 1024 * 1024;
 /// Deleted rows from which a segment is written anew alone, if they are a quarter of it.
 pub const COMPACTION_DELETED_ROWS_MIN: u64 = 1024;
 
+/// Rows of a column with a graph: a walk keeps a mark beside the 31 bits of a row number.
+pub const GRAPH_ROWS_MAX: u32 = u32::MAX / 2;
+
+/// Links of a row of a graph on the levels above the base, M of the method. More links make a walk slower and the graph
+/// larger; at 16 the recall of embeddings a few hundred values wide no longer gains.
+pub const GRAPH_UPPER_LINKS: u32 = 16;
+
+/// Links of a row on the base level: twice those above, as the method says.
+pub const GRAPH_BASE_LINKS: u32 = 2 * GRAPH_UPPER_LINKS;
+
+/// Links of a row that a reader accepts: what a walk holds in memory of one row.
+pub const GRAPH_LINKS_MAX: u32 = 256;
+
+/// Levels above the base. One row in sixteen reaches the next level: 2^32 rows need eight.
+pub const GRAPH_LEVELS_MAX: usize = 16;
+
+/// Rows that building looks at to choose the links of one row. With half as many recall falls at every beam, with twice as
+/// many building takes twice the time for little.
+pub const GRAPH_BUILD_BEAM: usize = 200;
+
+/// Rows are put into a graph in batches that do not see each other, one row for this many that are there: then at most
+/// one of fifty of a row's best neighbours is missed, and the graph is the same with any number of threads.
+pub const GRAPH_BATCH_PART: usize = 50;
+
+/// Values of rows that a thread puts into a graph before it looks up: 16 rows of 384 values take about five
+/// milliseconds, for which a query that shares the threads waits.
+pub const GRAPH_SLICE_VALUES: usize = 16 * 384;
+
+/// One row in this many, those of largest norm, is scored by every walk instead of standing in the graph: the square of
+/// their norm would swallow the distances between all others.
+pub const GRAPH_SCANNED_PART: u32 = 100;
+
+/// Rows scored by every walk at most: about what a walk itself scores.
+pub const GRAPH_SCANNED_ROWS_MAX: u32 = 4096;
+
+/// Where the largest and the least norm differ by less than this part, rows count as of one norm: rounding to f16 does not
+/// part them, and no row has to be set apart.
+pub const GRAPH_NORM_TOLERANCE: f32 = 1e-3;
+
+/// Rows that are kept from a graph while its recall is measured with them as questions. A hundred times ten answers give
+/// recall to three digits.
+pub const GRAPH_HELD_OUT_ROWS: usize = 100;
+
+/// Beams at which recall is measured. Above the last a scan of the codes is faster.
+pub const GRAPH_BEAMS: [u32; 15] = [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048];
+
+/// Recall that the measured beam of a graph reaches, if any does.
+pub const GRAPH_RECALL_WANTED: f64 = 0.99;
+
+/// Rows among which the repair of a graph looks for one that can link to a row that no walk would reach.
+pub const GRAPH_REPAIR_BEAM: usize = 64;
+
+/// Times that a walk with a filter may widen its beam, so that rows that pass are left of it. A scan of the rows that pass a
+/// more selective filter is faster.
+pub const GRAPH_FILTER_WIDENING_MAX: usize = 8;
+
+/// Rows of codes that a thread compares with held-out rows before it looks up.
+pub const GRAPH_MEASURE_ROWS: u32 = 1024;
+
 /// Candidates that one task of a scan scores exactly: at some hundred nanoseconds each, enough to hide scheduling.
 pub const RESCORE_ROWS: usize = 64;
 

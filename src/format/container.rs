@@ -104,6 +104,8 @@ pub enum FileKind {
     Encoder,
     /// What was computed from a column file to find its rows faster.
     Index,
+    /// Links between the rows of a column file, along which its rows are found faster still.
+    Graph,
 }
 
 impl FileKind {
@@ -114,6 +116,7 @@ impl FileKind {
             Self::Column => 2,
             Self::Encoder => 3,
             Self::Index => 4,
+            Self::Graph => 5,
         }
     }
 }
@@ -155,17 +158,17 @@ impl Encoding {
 pub struct Header {
     /// What the file holds.
     pub kind: FileKind,
-    /// Segment of a row, column or index file; 0 otherwise.
+    /// Segment of a row, column, index or graph file; 0 otherwise.
     pub segment: u64,
     /// Rows of the segment; 0 for an encoder file.
     pub row_count: u32,
-    /// Column number of a column, encoder or index file; 0 otherwise.
+    /// Column number of a column, encoder, index or graph file; 0 otherwise.
     pub column: u32,
     /// Code of the element type of a column file; 0 otherwise.
     pub element: u16,
     /// What the values of a column file are.
     pub encoding: Encoding,
-    /// Values a row of a column or index file; 0 otherwise.
+    /// Values a row of a column, index or graph file; 0 otherwise.
     pub width: u32,
     /// Member (checkpoint) of a sketch column, from 0; 0 otherwise.
     pub member: u32,

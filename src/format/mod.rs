@@ -5,6 +5,7 @@
 //! | `catalog.rs` | catalog records and their framing |
 //! | `column.rs` | what a column file says of itself; section tags of column and encoder files |
 //! | `container.rs` | the container of every sealed file: header, sections, block checksums, footer |
+//! | `graph.rs` | what a graph file says of itself, and the tags of its sections |
 //! | `index.rs` | what an index file says of itself, and the tags of its sections |
 //! | `manifest.rs` | the manifest and the CURRENT file |
 //! | `metadata.rs` | typed metadata of a segment as Arrow IPC |
@@ -14,6 +15,7 @@
 mod catalog;
 mod column;
 mod container;
+mod graph;
 mod index;
 mod manifest;
 mod metadata;
@@ -30,6 +32,10 @@ pub use container::{
     ContainerError, Encoding, FOOTER_SIZE_BYTES, FORMAT_VERSION, FileKind, Footer, HEADER_MAGIC,
     HEADER_SIZE_BYTES, Header, MIN_READER_VERSION, SECTION_ENTRY_SIZE_BYTES, Section, TRAILER_MAGIC,
     block_count, block_range,
+};
+pub use graph::{
+    GRAPH_HEAD_SIZE_BYTES, GRAPH_NO_ROW, GraphHead, GraphHeadError, GraphMaker, GraphRecall, graph_header,
+    graph_section,
 };
 pub use index::{
     INDEX_CODE_BLOCK, INDEX_ORIGIN_SIZE_BYTES, IndexHeader, IndexHeaderError, decode_origin, encode_origin,

@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `candidates.rs` | the rows whose exact score may be among the best |
 //! | `code_scan.rs` | scores of a range of rows from their codes, and how far each may be off |
+//! | `graph/` | a graph over the codes of a column: built once, walked by queries |
 //! | `quantise.rs` | codes of a column's rows, and how far each row lies from its codes |
 //! | `sample_column.rs` | a column in memory for the tests of this room |
 //! | `scan.rs` | scores of a range of rows by an exact scan over their stored values |
 
 mod candidates;
 mod code_scan;
+mod graph;
 mod quantise;
 #[cfg(test)]
 mod sample_column;
@@ -17,5 +19,11 @@ mod scan;
 
 pub use candidates::{Candidate, Candidates, Threshold};
 pub use code_scan::{CodeScorer, RowCodes};
+#[cfg(feature = "hnsw_rs")]
+pub use graph::HnswRsBuilder;
+pub use graph::{
+    BuildStop, CodedSpace, Draft, FrozenColumn, FrozenGraph, GraphBuilder, GraphColumn, GraphError,
+    GraphOptions, GraphRows, GraphWork, NativeBuilder, Walk, WalkCounts, Walker, build_graph,
+};
 pub use quantise::{CodedRows, QuantiseError, quantise_rows};
 pub use scan::{RowScore, RowScorer, RowValues, ScanError, score_rows};

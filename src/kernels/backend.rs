@@ -210,6 +210,42 @@ impl Kernels {
         Ok(())
     }
 
+    /// [`code_dots`](Self::code_dots) of one query with the rows that `named` names, in that order, out of `rows`, the codes
+    /// of all rows. Rows are asked of memory ahead of their turn.
+    ///
+    /// # Errors
+    /// There is more than one query, `sums` has not one place for each name, or a named row is not among `rows`; what
+    /// `sums` holds is then of no use.
+    ///
+    /// # Complexity
+    /// O(named x width), no allocation.
+    pub fn code_dots_at(
+        self,
+        queries: &CodeQueries,
+        rows: &[u8],
+        named: &[u32],
+        sums: &mut [i32],
+    ) -> Result<(), KernelError> {
+        let (width, count) = (queries.width(), queries.queries().len());
+        if count != 1 {
+            return Err(KernelError::Queries { given: count, most: 1 });
+        }
+        if sums.len() != named.len() {
+            return Err(KernelError::Places { named: named.len(), places: sums.len() });
+        }
+        let missing = match self.backend {
+            Backend::Scalar => codes::code_dots_at(ScalarCodes, queries, rows, named, sums),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.code_dots_at(queries, rows, named, sums),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.code_dots_at(queries, rows, named, sums),
+        };
+        missing.map_or(Ok(()), |row| {
+            let rows = rows.len() / code_row_bytes(width).max(1);
+            Err(KernelError::CodeRow { row, rows })
+        })
+    }
+
     /// Product of `rows` and `panels`, plus `bias` in every row: `out[i][j] = bias[j] + sum over s of rows[i][s]
     /// panels[s][j]`, each sum one chain of fused multiply-adds in ascending order. A row's result does not depend on
     /// the other rows of the call, and all back-ends give the same bits.

@@ -82,6 +82,42 @@ impl CodeQueries {
         Ok(Self { steps, width, queries })
     }
 
+    /// Makes the codes of a row, padded to [`code_row_bytes`], the one query, of the width that the query had: code 1 is
+    /// a step of 1. Graphs are built with this, row after row.
+    ///
+    /// # Errors
+    /// There is more than one query, or the codes are not those of a row.
+    ///
+    /// # Complexity
+    /// O(width), no allocation.
+    ///
+    /// ```
+    /// use ascribe::kernels::{CodeQueries, Kernels};
+    /// let mut rows = [0; 64]; // two rows of one code: 3 and -2
+    /// (rows[0], rows[32]) = (3, 0xFE);
+    /// let mut query = CodeQueries::new(&[&[1.0]])?;
+    /// query.set_codes(&rows[32..])?;
+    /// let mut sums = [0; 2];
+    /// Kernels::best().code_dots_at(&query, &rows, &[1, 0], &mut sums)?;
+    /// assert_eq!(sums, [4, -6]);
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn set_codes(&mut self, codes: &[u8]) -> Result<(), KernelError> {
+        let [described] = self.queries.as_mut_slice() else {
+            return Err(KernelError::Queries { given: self.queries.len(), most: 1 });
+        };
+        if codes.len() != code_row_bytes(self.width) {
+            return Err(KernelError::CodeBytes { width: self.width, rows: 1, given: codes.len() });
+        }
+        let mut squares = 0;
+        for (steps, block) in self.steps.iter_mut().zip(codes.as_chunks::<CODE_BLOCK>().0) {
+            *steps = block.map(|byte| i16::from(byte as i8));
+            squares += steps.iter().map(|&step| i32::from(step) * i32::from(step)).sum::<i32>();
+        }
+        *described = CodeQuery { scale: 1.0, norm: f64::from(squares).sqrt(), error_norm: 0.0 };
+        Ok(())
+    }
+
     /// Values of each query.
     pub fn width(&self) -> usize {
         self.width
@@ -141,6 +177,10 @@ pub(super) trait CodeLanes: Copy {
 
     /// Their total.
     fn total(self, sums: Self::Sums) -> i32;
+
+    /// Asks for a row that will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _row: &[[u8; CODE_BLOCK]]) {}
 }
 
 /// Codes without vector registers: the specification.
@@ -193,6 +233,40 @@ pub(super) fn code_dots<L: CodeLanes, const Q: usize>(
             out[query] = lanes.total(sums[query]);
         }
     }
+}
+
+/// Rows that are asked for ahead of the one that is read: memory takes about as long to answer as three rows take to sum.
+const ROWS_AHEAD: usize = 3;
+
+/// The sum of each of the named rows with the one query. `rows` is all rows, one after the other; the first of `named`
+/// that is not among them is given back, and what `out` then holds is of no use.
+#[inline(always)]
+pub(super) fn code_dots_at<L: CodeLanes>(
+    lanes: L,
+    queries: &CodeQueries,
+    rows: &[u8],
+    named: &[u32],
+    out: &mut [i32],
+) -> Option<u32> {
+    let blocks = rows.as_chunks::<CODE_BLOCK>().0;
+    let steps = queries.steps::<1>();
+    let row_of = |row: u32| blocks.get(row as usize * steps.len()..)?.get(..steps.len());
+    let prefetch = |row: &u32| {
+        if let Some(row) = row_of(*row) {
+            lanes.prefetch(row);
+        }
+    };
+    named.iter().take(ROWS_AHEAD).for_each(prefetch);
+    for (place, (&name, out)) in named.iter().zip(out).enumerate() {
+        named.get(place + ROWS_AHEAD).into_iter().for_each(prefetch);
+        let Some(row) = row_of(name) else { return Some(name) };
+        let mut sums = lanes.zero();
+        for (block, steps) in row.iter().zip(steps) {
+            sums = lanes.multiply_add(sums, lanes.widen(block), &steps[0]);
+        }
+        *out = lanes.total(sums);
+    }
+    None
 }
 
 /// [`code_dots`] for the number of queries that there are.

@@ -69,6 +69,59 @@ fn the_largest_sums_fit() {
 }
 
 #[test]
+fn sums_of_named_rows_are_those_of_a_scan_on_every_back_end() {
+    let mut stream = RandomStream::new(33);
+    for width in [1, 31, 32, 33, 95, 384, 1000] {
+        let rows = rows(width, 50, &mut stream);
+        let query: Vec<f32> = (0..width).map(|_| (stream.unit() * 4.0 - 2.0) as f32).collect();
+        let mut queries = CodeQueries::new(&[&query]).unwrap();
+        for own in [None, Some(7)] {
+            if let Some(row) = own {
+                let bytes = code_row_bytes(width);
+                queries.set_codes(&rows[row * bytes..][..bytes]).unwrap();
+                let norm = naive(&rows[row * bytes..][..bytes], &naive_steps(&rows[row * bytes..][..bytes]));
+                assert_eq!(queries.queries()[0].norm, (norm as f64).sqrt());
+            }
+            let mut all = vec![0; 50];
+            Kernels::by_name("scalar").unwrap().code_dots(&queries, &rows, &mut all).unwrap();
+            for kernels in Kernels::available() {
+                for count in [0, 1, 2, 3, 4, 33] {
+                    let named: Vec<u32> = (0..count).map(|_| stream.below(50) as u32).collect();
+                    let mut sums = vec![i32::MIN; count];
+                    kernels.code_dots_at(&queries, &rows, &named, &mut sums).unwrap();
+                    let expected: Vec<i32> = named.iter().map(|row| all[*row as usize]).collect();
+                    assert_eq!(sums, expected, "{kernels:?}, width {width}");
+                }
+            }
+        }
+    }
+}
+
+fn naive_steps(row: &[u8]) -> Vec<i64> {
+    row.iter().map(|code| i64::from(*code as i8)).collect()
+}
+
+#[test]
+fn rows_that_are_not_there_are_named() {
+    let mut queries = CodeQueries::new(&[&[1.0; 33]]).unwrap();
+    for kernels in Kernels::available() {
+        for row in [3, 1 << 20, u32::MAX] {
+            let mut sums = [0; 3];
+            let result = kernels.code_dots_at(&queries, &[1; 3 * 64], &[2, row, 0], &mut sums);
+            assert_eq!(result, Err(KernelError::CodeRow { row, rows: 3 }));
+        }
+        let result = kernels.code_dots_at(&queries, &[1; 3 * 64], &[2, 1], &mut [0; 3]);
+        assert_eq!(result, Err(KernelError::Places { named: 2, places: 3 }));
+        let two = CodeQueries::new(&[&[1.0; 33], &[1.0; 33]]).unwrap();
+        let result = kernels.code_dots_at(&two, &[1; 3 * 64], &[0], &mut [0]);
+        assert_eq!(result, Err(KernelError::Queries { given: 2, most: 1 }));
+    }
+    assert!(matches!(queries.set_codes(&[0; 33]), Err(KernelError::CodeBytes { rows: 1, given: 33, .. })));
+    let mut two = CodeQueries::new(&[&[1.0; 33], &[1.0; 33]]).unwrap();
+    assert_eq!(two.set_codes(&[0; 64]), Err(KernelError::Queries { given: 2, most: 1 }));
+}
+
+#[test]
 fn the_error_of_a_query_is_what_its_steps_leave() {
     let mut stream = RandomStream::new(32);
     for width in [1, 31, 384, 20_000] {

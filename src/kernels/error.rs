@@ -52,6 +52,22 @@ pub enum KernelError {
         /// Bytes given.
         given: usize,
     },
+    /// A row of codes that is not there.
+    #[error("row {row} of codes was asked for, there are {rows}; build the index anew")]
+    CodeRow {
+        /// The row.
+        row: u32,
+        /// Rows of codes.
+        rows: usize,
+    },
+    /// Not one place for each sum.
+    #[error("{places} places for the sums of {named} rows; give one place a row")]
+    Places {
+        /// Rows named.
+        named: usize,
+        /// Places for sums.
+        places: usize,
+    },
     /// A matrix that is shorter or longer than its shape.
     #[error("{what}: {given} values given, {needed} needed; check the shapes")]
     Matrix {

@@ -7,10 +7,11 @@
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32, _mm256_add_epi32,
-    _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_extracti128_si256, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_setzero_si256, _mm512_add_epi32, _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32,
-    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_reduce_add_epi32, _mm512_setzero_si512,
+    __m256i, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_prefetch,
+    _mm_shuffle_epi32, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_si256, _mm512_add_epi32,
+    _mm512_cvtepi8_epi16, _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_reduce_add_epi32, _mm512_setzero_si512,
 };
 
 use super::codes::{self, CODE_BLOCK, CodeLanes, CodeQueries};
@@ -25,6 +26,28 @@ impl Avx2 {
         }
         // SAFETY: the token proves AVX2.
         unsafe { compiled(self, queries, rows, out) }
+    }
+
+    /// See [`code_dots_at`](codes::code_dots_at).
+    pub(super) fn code_dots_at(
+        self,
+        queries: &CodeQueries,
+        rows: &[u8],
+        named: &[u32],
+        out: &mut [i32],
+    ) -> Option<u32> {
+        #[target_feature(enable = "avx2")]
+        fn compiled(
+            lanes: Avx2,
+            queries: &CodeQueries,
+            rows: &[u8],
+            named: &[u32],
+            out: &mut [i32],
+        ) -> Option<u32> {
+            codes::code_dots_at(lanes, queries, rows, named, out)
+        }
+        // SAFETY: the token proves AVX2.
+        unsafe { compiled(self, queries, rows, named, out) }
     }
 }
 
@@ -45,6 +68,51 @@ impl Avx512 {
             // SAFETY: the token proves AVX-512 F and BW.
             None => unsafe { compiled(self, queries, rows, out) },
         }
+    }
+
+    /// See [`code_dots_at`](codes::code_dots_at).
+    pub(super) fn code_dots_at(
+        self,
+        queries: &CodeQueries,
+        rows: &[u8],
+        named: &[u32],
+        out: &mut [i32],
+    ) -> Option<u32> {
+        #[target_feature(enable = "avx512f,avx512bw,avx2")]
+        fn compiled(
+            lanes: Avx512,
+            queries: &CodeQueries,
+            rows: &[u8],
+            named: &[u32],
+            out: &mut [i32],
+        ) -> Option<u32> {
+            codes::code_dots_at(lanes, queries, rows, named, out)
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2")]
+        fn compiled_vnni(
+            lanes: Vnni,
+            queries: &CodeQueries,
+            rows: &[u8],
+            named: &[u32],
+            out: &mut [i32],
+        ) -> Option<u32> {
+            codes::code_dots_at(lanes, queries, rows, named, out)
+        }
+        match Vnni::detect(self) {
+            // SAFETY: the token proves AVX-512 F, BW and VNNI.
+            Some(lanes) => unsafe { compiled_vnni(lanes, queries, rows, named, out) },
+            // SAFETY: the token proves AVX-512 F and BW.
+            None => unsafe { compiled(self, queries, rows, named, out) },
+        }
+    }
+}
+
+/// Asks for each cache line of a row.
+#[inline(always)]
+fn prefetch(row: &[[u8; CODE_BLOCK]]) {
+    for line in row.iter().step_by(64 / CODE_BLOCK) {
+        // SAFETY: every x86-64 processor has the instruction, and it may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
 }
 
@@ -91,6 +159,11 @@ impl CodeLanes for Avx2 {
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
         }
     }
+
+    #[inline(always)]
+    fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
+        prefetch(row);
+    }
 }
 
 /// All 32 codes; sixteen sums.
@@ -120,6 +193,11 @@ impl CodeLanes for Avx512 {
     fn total(self, sums: __m512i) -> i32 {
         // SAFETY: the token proves AVX-512 F.
         unsafe { _mm512_reduce_add_epi32(sums) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
+        prefetch(row);
     }
 }
 
@@ -157,5 +235,10 @@ impl CodeLanes for Vnni {
     #[inline(always)]
     fn total(self, sums: __m512i) -> i32 {
         self.0.total(sums)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
+        prefetch(row);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::column_file::column_file_name;
 use super::encoder_file::encoder_file_name;
+use super::graph_file::graph_file_name;
 use super::index_file::{finished_index_name, index_file_name};
 use super::medium::Storage;
 use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
@@ -12,7 +13,7 @@ use super::segment_numbers::{SegmentNumbers, segment_of_file};
 use crate::base::CommitSeq;
 use crate::format::{ColumnKind, Manifest, manifest_sequence};
 
-/// Names of the sealed files of a state, with those of index files that may stand beside its columns.
+/// Names of the sealed files of a state, with those of index and graph files that may stand beside its columns.
 pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for segment in &state.segments {
@@ -20,6 +21,7 @@ pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
         for column in &segment.columns {
             names.insert(column_file_name(segment.id, column.column));
             names.insert(index_file_name(segment.id, column.column));
+            names.insert(graph_file_name(segment.id, column.column));
         }
     }
     for column in &state.store.columns {
@@ -100,7 +102,7 @@ pub fn collect_garbage(
             let name = format!("{folder}/{file}");
             let is_held = folder == SEGMENTS_FOLDER
                 && segment_of_file(&file).is_some_and(|segment| numbers.is_held(segment));
-            // An index that is being written now stays, if the index will.
+            // An index or graph that is being written now stays, if it will.
             if !is_held && !kept.contains(finished_index_name(&name)) {
                 collected.removed += usize::from(storage.remove(&name).is_ok());
             }

@@ -12,14 +12,14 @@ use crate::format::{
 };
 
 /// What the name of an index file ends with while it is written.
-const UNFINISHED: &str = ".unfinished";
+pub(super) const UNFINISHED: &str = ".unfinished";
 
 /// Name of the index file of a segment's column in its storage.
 pub fn index_file_name(segment: SegmentId, column: ColumnId) -> String {
     format!("segments/{segment}.{column}.idx")
 }
 
-/// The name that a file in the making will get; every other name is its own.
+/// The name that an index or graph file in the making will get; every other name is its own.
 pub(super) fn finished_index_name(name: &str) -> &str {
     name.strip_suffix(UNFINISHED).unwrap_or(name)
 }
@@ -203,13 +203,45 @@ impl IndexFile {
         self.rows(self.norms, 4, first, count)
     }
 
+    /// The codes of all rows, of which those of `rows` are checked.
+    ///
+    /// # Errors
+    /// A row does not exist or its bytes are damaged.
+    pub fn codes_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.file.touch_rows(self.codes, self.header.code_row_bytes(), rows)
+    }
+
+    /// The scales of all rows, of which those of `rows` are checked, f32, little-endian.
+    ///
+    /// # Errors
+    /// A row does not exist or its bytes are damaged.
+    pub fn scales_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.file.touch_rows(self.scales, 4, rows)
+    }
+
+    /// The norms of what the codes leave of all rows, of which those of `rows` are checked, f32, little-endian.
+    ///
+    /// # Errors
+    /// A row does not exist or its bytes are damaged.
+    pub fn errors_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.file.touch_rows(self.errors, 4, rows)
+    }
+
+    /// The norms of all rows, of which those of `rows` are checked, f32, little-endian.
+    ///
+    /// # Errors
+    /// A row does not exist or its bytes are damaged.
+    pub fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.file.touch_rows(self.norms, 4, rows)
+    }
+
     fn rows(&self, section: Section, row_bytes: u64, first: RowId, count: u32) -> Result<&[u8], FileError> {
         let start = u64::from(first.0) * row_bytes;
         self.file.read(section, start..start + u64::from(count) * row_bytes)
     }
 }
 
-fn io_error(
+pub(super) fn io_error(
     storage: &dyn Storage,
     operation: &'static str,
     name: &str,

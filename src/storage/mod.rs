@@ -12,6 +12,7 @@
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `free_space.rs` | how much room a file system has |
 //! | `garbage.rs` | removes files that nobody names or pins |
+//! | `graph_file.rs` | graph files: links between the rows of a column file |
 //! | `index_file.rs` | index files: what was computed from a column file, and can be again |
 //! | `laws.rs` | the tests that every storage passes |
 //! | `map.rs` | the only memory map |
@@ -33,6 +34,7 @@ mod disk;
 mod encoder_file;
 mod free_space;
 mod garbage;
+mod graph_file;
 mod index_file;
 #[cfg(test)]
 mod laws;
@@ -55,6 +57,7 @@ pub use encoder_file::{
     write_encoder_file, write_encoder_pieces,
 };
 pub use garbage::{Collected, collect_garbage};
+pub use graph_file::{GraphContent, GraphFile, graph_file_name, write_graph_file};
 pub use index_file::{IndexFile, IndexFileWriter, index_file_name};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};

@@ -374,10 +374,42 @@ impl SealedFile {
             return Ok(&[]);
         }
         let all = self.all()?;
+        self.touch(all, start..end)?;
+        Ok(&all[start as usize..end as usize])
+    }
+
+    /// The bytes of `section`, rows of `row_bytes` each, of which those of `rows` are checked against their block checksums
+    /// at the first touch: what reads rows here and there calls this once for many.
+    ///
+    /// # Errors
+    /// A row leaves the section, a checksum is wrong, or the medium cannot be read.
+    ///
+    /// # Complexity
+    /// A few instructions a row, but for the first touch of a block.
+    pub fn touch_rows(&self, section: Section, row_bytes: u64, rows: &[u32]) -> Result<&[u8], FileError> {
+        let all = self.all()?;
+        for &row in rows {
+            let start = u64::from(row) * row_bytes;
+            if start + row_bytes > section.length {
+                return Err(self.content_error(format!(
+                    "row {row} of section {} was asked for, it has {} bytes",
+                    section.tag, section.length
+                )));
+            }
+            if row_bytes > 0 {
+                self.touch(all, section.offset + start..section.offset + start + row_bytes)?;
+            }
+        }
+        Ok(&all[section.offset as usize..(section.offset + section.length) as usize])
+    }
+
+    /// Checks the blocks of a range of the file that is not empty, unless they were checked before.
+    #[inline]
+    fn touch(&self, all: &[u8], range: Range<u64>) -> Result<(), FileError> {
         let header = HEADER_SIZE_BYTES as u64;
         let (first, last) = (
-            (start - header) / u64::from(BLOCK_SIZE_BYTES),
-            (end - 1 - header) / u64::from(BLOCK_SIZE_BYTES),
+            (range.start - header) / u64::from(BLOCK_SIZE_BYTES),
+            (range.end - 1 - header) / u64::from(BLOCK_SIZE_BYTES),
         );
         for block in first..=last {
             let (word, bit) = ((block / 64) as usize, 1_u64 << (block % 64));
@@ -386,7 +418,7 @@ impl SealedFile {
                 self.verified[word].fetch_or(bit, Ordering::Relaxed);
             }
         }
-        Ok(&all[start as usize..end as usize])
+        Ok(())
     }
 
     /// A whole section as shared bytes that keep the file open.

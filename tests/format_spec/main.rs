@@ -12,6 +12,7 @@
 //! | `failures.rs` | changed, cut, missing and exchanged files, and the error that each leads to |
 //! | `full.rs` | an operation of a commit that fails, and a full medium |
 //! | `golden.rs` | files of format version 0, byte for byte |
+//! | `graphs.rs` | graph files: head, links, levels, damage |
 //! | `indexes.rs` | index files: codes and their errors |
 //! | `manifest.rs` | manifest, CURRENT and pins |
 //! | `pages.rs` | the tables of a page |
@@ -34,6 +35,7 @@ mod creation;
 mod failures;
 mod full;
 mod golden;
+mod graphs;
 mod indexes;
 mod manifest;
 mod pages;

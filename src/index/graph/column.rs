@@ -1,0 +1,55 @@
+//! What a graph is made from and walked over: codes and links of one column of one segment.
+
+use std::error::Error;
+
+/// Codes of one column of one segment, row by row in any order.
+pub trait GraphRows: Sync {
+    /// What reading can fail with.
+    type Error: Error + Send + Sync + 'static;
+
+    /// Rows of the column.
+    fn row_count(&self) -> u32;
+
+    /// Values of a row.
+    fn width(&self) -> usize;
+
+    /// The codes of all rows, each row padded to [`code_row_bytes`](crate::kernels::code_row_bytes), of which those of
+    /// `rows` are checked.
+    ///
+    /// # Errors
+    /// A row does not exist, or its bytes cannot be read or are damaged.
+    fn codes_at(&self, rows: &[u32]) -> Result<&[u8], Self::Error>;
+
+    /// The scales of all rows, f32, little-endian, of which those of `rows` are checked.
+    ///
+    /// # Errors
+    /// As [`codes_at`](Self::codes_at).
+    fn scales_at(&self, rows: &[u32]) -> Result<&[u8], Self::Error>;
+
+    /// The norms of all rows, f32, little-endian, of which those of `rows` are checked.
+    ///
+    /// # Errors
+    /// As [`codes_at`](Self::codes_at).
+    fn norms_at(&self, rows: &[u32]) -> Result<&[u8], Self::Error>;
+}
+
+/// A column with a graph. What it says need not be true: a walk checks every row that it is led to.
+pub trait GraphColumn: GraphRows {
+    /// Where a walk begins; none in a graph without rows.
+    fn entry(&self) -> Option<u32>;
+
+    /// Levels above the base.
+    fn levels(&self) -> u32;
+
+    /// Appends the rows that `row` links to on `level`, 0 the base.
+    ///
+    /// # Errors
+    /// The bytes cannot be read or are damaged.
+    fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), Self::Error>;
+
+    /// Appends the rows that every walk scores.
+    ///
+    /// # Errors
+    /// The bytes cannot be read or are damaged.
+    fn scanned(&self, rows: &mut Vec<u32>) -> Result<(), Self::Error>;
+}
