@@ -92,7 +92,7 @@ impl Arguments {
     fn paths<const COUNT: usize>(&self) -> Outcome<[&Path; COUNT]> {
         let paths: Vec<&Path> = self.paths.iter().map(Path::new).collect();
         let found = paths.len();
-        paths.try_into().map_err(|_| format!("{} takes {COUNT} paths, {found} are given", self.mode).into())
+        paths.try_into().map_err(|_| format!("{} takes {COUNT} paths; given: {found}", self.mode).into())
     }
 
     fn options(&self) -> OpenOptions {

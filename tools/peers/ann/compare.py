@@ -26,7 +26,7 @@ from results import Results
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LADDER = (16, 24, 40, 64, 100, 160, 256, 400, 640)
-LADDER_OPPONENTS = (40, 160, 640)
+LADDER_OPPONENTS = (40, 160, 640, 1280)
 LARGE_ROWS = (300_000, 1_000_000)
 LARGE_PEERS = ("ascribe scan", "ascribe graph", "hnswlib", "usearch i8")
 PROCESS_SECONDS_MAX = 6 * 3600

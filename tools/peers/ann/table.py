@@ -80,13 +80,13 @@ def show(title, rows, failures):
     print(f"\n{title}")
     print(f"queries a second (q/s) are those at a recall of {RECALL}; in brackets: over the best of ours")
     width = max([len(row["peer"]) for row in rows] + [4])
-    print(" " * width + "".join(f"{title:>21}" for _, title, _, _ in COLUMNS))
+    print(" " * width + "".join(f"{title:>16}" for _, title, _, _ in COLUMNS))
     for row in rows:
         cells = ""
         for name, _, factor, _ in COLUMNS:
             value, ratio = row[name], row[name + "_ratio"]
             text = number(None if value is None else value * factor)
-            cells += f"{text + ('' if ratio is None else f' ({ratio:.2f})'):>21}"
+            cells += f"{text + ('' if ratio is None else f' ({number(ratio)})'):>16}"
         print(f"{row['peer']:<{width}}{cells}")
     for k, side in ENDS:
         ladders = {row["peer"]: row["ladders"][f"{k} {side}"] for row in rows}
