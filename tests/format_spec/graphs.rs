@@ -1,11 +1,15 @@
 //! Graph files: head, links, levels, and what they were made from; damage found at the first touch.
 
-use ascribe::base::{ColumnId, SegmentId};
+use std::sync::Arc;
+
+use ascribe::base::{ColumnId, ElementType, SegmentId};
+use ascribe::engine::{OpenOptions, Store};
 use ascribe::format::{FileRecord, GraphHead, GraphMaker, GraphRecall, IndexHeader};
 use ascribe::storage::{
     FileError, GraphContent, GraphFile, SimulatedStorage, Storage, graph_file_name, write_graph_file,
 };
 
+use super::indexes::indexed;
 use super::pages::{cut, table};
 use super::sealed::take_apart;
 
@@ -165,4 +169,15 @@ fn a_damaged_block_is_found_when_it_is_touched_and_not_before() {
     assert_eq!(links(&file, 0, 100).unwrap(), [300, 301, 302]);
     assert!(matches!(links(&file, 0, 17_000), Err(FileError::Damaged { .. })));
     assert_eq!(links(&file, 0, 50_000).unwrap(), [30_000, 30_001, 30_002]);
+}
+
+#[test]
+fn graphs_stay_as_long_as_their_columns() {
+    let storage = indexed(ElementType::F32);
+    let names = ["segments/1.1.graph", "segments/1.1.graph.unfinished", "segments/7.1.graph"];
+    for name in names {
+        storage.create(name).unwrap().write(b"a graph").unwrap();
+    }
+    drop(Store::open(Arc::clone(&storage) as Arc<dyn Storage>, OpenOptions::default()).unwrap());
+    assert_eq!(names.map(|name| storage.exists(name).unwrap()), [true, true, false]);
 }
