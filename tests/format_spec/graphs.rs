@@ -50,6 +50,12 @@ fn write(storage: &SimulatedStorage, upper: &[u32]) -> Result<(), FileError> {
     write_graph_file(storage, &column(5), ORIGIN, &content)
 }
 
+fn medium() -> SimulatedStorage {
+    let storage = SimulatedStorage::new();
+    storage.create_folder("segments").unwrap();
+    storage
+}
+
 fn links(file: &GraphFile, level: u32, row: u32) -> Result<Vec<u32>, FileError> {
     let mut links = Vec::new();
     file.links(level, row, &mut links).map(|()| links)
@@ -57,7 +63,7 @@ fn links(file: &GraphFile, level: u32, row: u32) -> Result<Vec<u32>, FileError> 
 
 #[test]
 fn graph_files_are_as_documented() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     write(&storage, &UPPER).unwrap();
     let sealed = take_apart(&storage.read_file("segments/3.2.graph").unwrap());
     for (field, expected) in [
@@ -110,7 +116,7 @@ fn graph_files_are_as_documented() {
 
 #[test]
 fn what_was_written_is_read() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     assert!(GraphFile::open(&storage, &column(5), ORIGIN).unwrap().is_none());
     write(&storage, &UPPER).unwrap();
     let file = GraphFile::open(&storage, &column(5), ORIGIN).unwrap().unwrap();
@@ -140,7 +146,7 @@ fn what_was_written_is_read() {
 
 #[test]
 fn places_beyond_a_level_and_content_that_does_not_fit_are_refused() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     let mut upper = UPPER;
     upper[4] = 3;
     write(&storage, &upper).unwrap();
@@ -157,7 +163,7 @@ fn a_damaged_block_is_found_when_it_is_touched_and_not_before() {
     let rows = 60_000;
     let head = GraphHead { base_links: 3, graph_rows: rows, entry: Some(0), ..GraphHead::default() };
     let all: Vec<u32> = (0..3 * rows).map(|place| place % rows).collect();
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     let content = GraphContent { head: &head, links: &all, upper: &[], scanned: &[] };
     write_graph_file(&storage, &column(rows), ORIGIN, &content).unwrap();
     let name = graph_file_name(SegmentId(3), ColumnId(2));

@@ -110,6 +110,7 @@ fn codes_and_their_errors_are_as_documented() {
 #[test]
 fn rows_named_one_by_one_are_those_of_a_range() {
     let storage = SimulatedStorage::new();
+    storage.create_folder("segments").unwrap();
     let header = IndexHeader { segment: SegmentId(1), row_count: 5000, column: ColumnId(1), width: 33 };
     let origin = FileRecord { length: 1, root: 2 };
     let codes: Vec<u8> = (0..5000 * 64).map(|at| (at / 64 % 251) as u8).collect();
