@@ -1,11 +1,15 @@
 //! Graph files: head, links, levels, and what they were made from; damage found at the first touch.
 
-use ascribe::base::{ColumnId, SegmentId};
+use std::sync::Arc;
+
+use ascribe::base::{ColumnId, ElementType, SegmentId};
+use ascribe::engine::{OpenOptions, Store};
 use ascribe::format::{FileRecord, GraphHead, GraphMaker, GraphRecall, IndexHeader};
 use ascribe::storage::{
     FileError, GraphContent, GraphFile, SimulatedStorage, Storage, graph_file_name, write_graph_file,
 };
 
+use super::indexes::indexed;
 use super::pages::{cut, table};
 use super::sealed::take_apart;
 
@@ -46,6 +50,12 @@ fn write(storage: &SimulatedStorage, upper: &[u32]) -> Result<(), FileError> {
     write_graph_file(storage, &column(5), ORIGIN, &content)
 }
 
+fn medium() -> SimulatedStorage {
+    let storage = SimulatedStorage::new();
+    storage.create_folder("segments").unwrap();
+    storage
+}
+
 fn links(file: &GraphFile, level: u32, row: u32) -> Result<Vec<u32>, FileError> {
     let mut links = Vec::new();
     file.links(level, row, &mut links).map(|()| links)
@@ -53,7 +63,7 @@ fn links(file: &GraphFile, level: u32, row: u32) -> Result<Vec<u32>, FileError> 
 
 #[test]
 fn graph_files_are_as_documented() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     write(&storage, &UPPER).unwrap();
     let sealed = take_apart(&storage.read_file("segments/3.2.graph").unwrap());
     for (field, expected) in [
@@ -106,7 +116,7 @@ fn graph_files_are_as_documented() {
 
 #[test]
 fn what_was_written_is_read() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     assert!(GraphFile::open(&storage, &column(5), ORIGIN).unwrap().is_none());
     write(&storage, &UPPER).unwrap();
     let file = GraphFile::open(&storage, &column(5), ORIGIN).unwrap().unwrap();
@@ -136,7 +146,7 @@ fn what_was_written_is_read() {
 
 #[test]
 fn places_beyond_a_level_and_content_that_does_not_fit_are_refused() {
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     let mut upper = UPPER;
     upper[4] = 3;
     write(&storage, &upper).unwrap();
@@ -153,7 +163,7 @@ fn a_damaged_block_is_found_when_it_is_touched_and_not_before() {
     let rows = 60_000;
     let head = GraphHead { base_links: 3, graph_rows: rows, entry: Some(0), ..GraphHead::default() };
     let all: Vec<u32> = (0..3 * rows).map(|place| place % rows).collect();
-    let storage = SimulatedStorage::new();
+    let storage = medium();
     let content = GraphContent { head: &head, links: &all, upper: &[], scanned: &[] };
     write_graph_file(&storage, &column(rows), ORIGIN, &content).unwrap();
     let name = graph_file_name(SegmentId(3), ColumnId(2));
@@ -165,4 +175,15 @@ fn a_damaged_block_is_found_when_it_is_touched_and_not_before() {
     assert_eq!(links(&file, 0, 100).unwrap(), [300, 301, 302]);
     assert!(matches!(links(&file, 0, 17_000), Err(FileError::Damaged { .. })));
     assert_eq!(links(&file, 0, 50_000).unwrap(), [30_000, 30_001, 30_002]);
+}
+
+#[test]
+fn graphs_stay_as_long_as_their_columns() {
+    let storage = indexed(ElementType::F32);
+    let names = ["segments/1.1.graph", "segments/1.1.graph.unfinished", "segments/7.1.graph"];
+    for name in names {
+        storage.create(name).unwrap().write(b"a graph").unwrap();
+    }
+    drop(Store::open(Arc::clone(&storage) as Arc<dyn Storage>, OpenOptions::default()).unwrap());
+    assert_eq!(names.map(|name| storage.exists(name).unwrap()), [true, true, false]);
 }

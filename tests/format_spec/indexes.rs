@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use ascribe::base::{Cancel, ElementType};
+use ascribe::base::{Cancel, ColumnId, ElementType, RowId, SegmentId};
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{ColumnDefinition, CreateOptions, IngestOptions, OpenOptions, Store, Watch};
+use ascribe::format::{FileRecord, IndexHeader};
 use ascribe::sources::{FieldNames, InputFormat, from_reader};
-use ascribe::storage::{SimulatedStorage, Storage};
+use ascribe::storage::{IndexFile, IndexFileWriter, SimulatedStorage, Storage};
 
 use super::pages::{cut, table};
 use super::sealed::take_apart;
@@ -17,8 +18,8 @@ fn row(row: usize) -> Vec<f32> {
     (0..WIDTH).map(|value| ((row * 31 + value * 17) % 101) as f32 / 8.0 - 6.0).collect()
 }
 
-/// Files of a store of three rows whose one column was indexed.
-fn files(element: ElementType) -> [Vec<u8>; 2] {
+/// A store of three rows whose one column was indexed.
+pub(crate) fn indexed(element: ElementType) -> Arc<SimulatedStorage> {
     let storage = Arc::new(SimulatedStorage::new());
     let columns = vec![ColumnDefinition {
         element,
@@ -34,6 +35,13 @@ fn files(element: ElementType) -> [Vec<u8>; 2] {
     let cancel = Cancel::new();
     store.ingest(source, &IngestOptions::default(), Watch::silent(&cancel), &mut |_| {}).unwrap();
     store.build_indexes(Watch::silent(&cancel)).unwrap();
+    drop(store);
+    storage
+}
+
+/// Index and column of that store.
+fn files(element: ElementType) -> [Vec<u8>; 2] {
+    let storage = indexed(element);
     ["segments/1.1.idx", "segments/1.1.col"].map(|name| storage.read_file(name).unwrap())
 }
 
@@ -96,5 +104,35 @@ fn codes_and_their_errors_are_as_documented() {
             let error: f64 = error.sqrt();
             assert!(error <= f64::from(errors[number]) && f64::from(errors[number]) <= error * 1.000_001);
         }
+    }
+}
+
+#[test]
+fn rows_named_one_by_one_are_those_of_a_range() {
+    let storage = SimulatedStorage::new();
+    storage.create_folder("segments").unwrap();
+    let header = IndexHeader { segment: SegmentId(1), row_count: 5000, column: ColumnId(1), width: 33 };
+    let origin = FileRecord { length: 1, root: 2 };
+    let codes: Vec<u8> = (0..5000 * 64).map(|at| (at / 64 % 251) as u8).collect();
+    let [scales, errors, norms] = [1.0_f32, 2.0, 3.0].map(|number| vec![number; 5000]);
+    let mut writer = IndexFileWriter::create(&storage, header.clone(), origin).unwrap();
+    writer.append(&codes, &scales, &errors, &norms).unwrap();
+    writer.finish().unwrap();
+    // A block of codes in the middle is damaged: rows from about 2048 on.
+    let mut bytes = storage.read_file("segments/1.1.idx").unwrap();
+    bytes[64 + 2 * 65_536 + 300] ^= 1;
+    storage.overwrite_file("segments/1.1.idx", &bytes).unwrap();
+    let file = IndexFile::open(&storage, &header, origin).unwrap().unwrap();
+    let named = [4999, 0, 17];
+    let found = file.codes_at(&named).unwrap();
+    for row in named {
+        assert!(found[row as usize * 64..][..64] == codes[row as usize * 64..][..64], "row {row}");
+    }
+    assert!(file.codes_at(&[0, 2100]).unwrap_err().is_damage());
+    assert_eq!(file.scales_at(&named).unwrap(), file.scales(RowId(0), 5000).unwrap());
+    assert_eq!(file.errors_at(&named).unwrap(), file.errors(RowId(0), 5000).unwrap());
+    assert_eq!(file.norms_at(&named).unwrap(), file.norms(RowId(0), 5000).unwrap());
+    for row in [5000, u32::MAX] {
+        assert!(file.codes_at(&[row]).is_err() && file.scales_at(&[1, row]).is_err());
     }
 }

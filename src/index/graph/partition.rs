@@ -29,12 +29,11 @@ pub(super) fn partition<R: GraphRows>(rows: &R) -> Result<Partition, GraphError<
         });
     }
     let all: Vec<u32> = (0..row_count).collect();
-    let read = |bytes| -> Result<Vec<f32>, GraphError<R::Error>> {
-        let (what, bytes) = bytes;
+    let read = |what: &'static str, bytes: &[u8]| -> Result<Vec<f32>, GraphError<R::Error>> {
         Ok(numbers(what, bytes, row_count)?.iter().map(|number| f32::from_le_bytes(*number)).collect())
     };
-    let norms = read(("norms", rows.norms_at(&all).map_err(GraphError::Read)?))?;
-    let scales = read(("scales", rows.scales_at(&all).map_err(GraphError::Read)?))?;
+    let norms = read("norms", rows.norms_at(&all).map_err(GraphError::Read)?)?;
+    let scales = read("scales", rows.scales_at(&all).map_err(GraphError::Read)?)?;
     let is_usable = |row: &u32| {
         let row = *row as usize;
         norms[row].is_finite() && norms[row] >= 0.0 && scales[row].is_finite()
