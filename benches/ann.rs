@@ -23,10 +23,11 @@ use std::time::Instant;
 
 use ascribe::attribution::Side;
 use ascribe::base::Cancel;
+use ascribe::base::limits::INDEX_ROWS_MIN;
 use ascribe::encoder::{BertEncoder, Encoder, EncoderSpecification, PreparedText};
 use ascribe::engine::{
-    Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Query, QueryInput, Reader,
-    Snapshot, Store, Watch,
+    Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Plan, Query, QueryInput,
+    Reader, Snapshot, Store, Watch,
 };
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
 use ascribe::storage::FileMap;
@@ -96,7 +97,12 @@ impl Arguments {
     }
 
     fn options(&self) -> OpenOptions {
-        OpenOptions { threads: NonZeroUsize::new(self.threads), ..OpenOptions::default() }
+        // A graph for sets of any size, to compare like with like.
+        OpenOptions {
+            threads: NonZeroUsize::new(self.threads),
+            graph_rows_min: INDEX_ROWS_MIN,
+            ..OpenOptions::default()
+        }
     }
 }
 
@@ -111,8 +117,8 @@ fn side(name: &str) -> Outcome<Side> {
 /// `query` by the plan of that name. The one place that knows how a plan is asked for.
 fn with_plan(query: Query, plan: &str) -> Outcome<Query> {
     match plan.split_once(':') {
-        None if plan == "scan" => Ok(query),
-        Some(("graph", _)) => Err("queries have no graph plan yet; use --plan scan".into()),
+        None if plan == "scan" => Ok(Query { plan: Plan::Scan, ..query }),
+        Some(("graph", beam)) => Ok(Query { plan: Plan::Graph { beam: beam.parse()? }, ..query }),
         _ => Err(format!("unknown plan {plan}; use scan or graph:EF").into()),
     }
 }

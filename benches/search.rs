@@ -19,8 +19,8 @@ use ascribe::attribution::Side;
 use ascribe::base::{Cancel, FieldDeclaration, FieldType, RandomStream};
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{
-    Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Query, QueryInput, Reader,
-    Store, Watch,
+    Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Plan, Query, QueryInput,
+    Reader, Store, Watch,
 };
 use ascribe::kernels::code_row_bytes;
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
@@ -95,6 +95,20 @@ fn ends(answer: &Answer) -> Vec<(&str, f64)> {
     hits.map(|hit| (hit.key.as_str(), hit.score)).collect()
 }
 
+/// Prints a line for each form: seconds, rows that were scored again, and what was found of how many by which plan.
+fn show<'a>(read: f64, forms: impl Iterator<Item = (&'a str, Vec<f64>, u64, (usize, usize, &'a str))>) {
+    println!(
+        "{:<44}{:>10}{:>22}{:>24}{:>8}{:>8}",
+        "", "ms", "times reading codes", "most rows scored again", "plan", "recall"
+    );
+    println!("{:<44}{:>10.3}", "reading the codes once, one thread", read * 1e3);
+    for (name, times, rescored, (found, all, plan)) in forms {
+        let (time, recall) = (median(times), found as f64 / all as f64);
+        let (ms, ratio) = (time * 1e3, time / read);
+        println!("{name:<44}{ms:>10.3}{ratio:>22.2}{rescored:>24}{plan:>8}{recall:>8.3}");
+    }
+}
+
 fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let path = folder.path().join("store");
@@ -103,14 +117,20 @@ fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
     let reader = Reader::open_at(&path, options)?;
     let questions = vectors(ROUNDS + 1, width, 2);
     let filter = Some("hundredth = 3".to_owned());
-    let forms: [(&str, Query); 6] = [
-        ("10 proponents", Query { side: Side::Proponents, ..Query::text("") }),
-        ("10 proponents and 10 opponents", Query::text("")),
-        ("100 proponents", Query { side: Side::Proponents, k: 100, ..Query::text("") }),
-        ("10 and 10 of one row in a hundred", Query { filter: filter.clone(), ..Query::text("") }),
-        ("10 proponents, exact scan", Query { side: Side::Proponents, exact: true, ..Query::text("") }),
-        ("10 and 10 of one in a hundred, exact", Query { filter, exact: true, ..Query::text("") }),
+    let scan = |side| Query { side, plan: Plan::Scan, ..Query::text("") };
+    let forms: [(&str, Query); 9] = [
+        ("10 proponents", scan(Side::Proponents)),
+        ("10 proponents and 10 opponents", scan(Side::Both)),
+        ("100 proponents", Query { k: 100, ..scan(Side::Proponents) }),
+        ("10 and 10 of one row in a hundred", Query { filter: filter.clone(), ..scan(Side::Both) }),
+        ("10 proponents, exact scan", Query { exact: true, ..scan(Side::Proponents) }),
+        ("10 and 10 of one in a hundred, exact", Query { filter, exact: true, ..scan(Side::Both) }),
+        ("10 proponents, as planned", Query { side: Side::Proponents, ..Query::text("") }),
+        ("100 proponents, as planned", Query { side: Side::Proponents, k: 100, ..Query::text("") }),
+        ("10 proponents and 10 opponents, as planned", Query::text("")),
     ];
+    let exact_of = [0, 1, 2, 3, 4, 5, 0, 2, 1];
+    let mut found = vec![(0_usize, 0_usize, ""); forms.len()];
     let codes = vec![1_u8; rows * code_row_bytes(width)];
     let mut reads = Vec::new();
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); forms.len()];
@@ -141,20 +161,21 @@ fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
         if ends(&answers[0]) != ends(&answers[4]) || ends(&answers[3]) != ends(&answers[5]) {
             return Err("an answer by codes is not that of the exact scan".into());
         }
+        for ((answer, exact), (found, all, plan)) in answers.iter().zip(exact_of).zip(&mut found) {
+            let known = ends(&answers[exact]);
+            *all += known.len();
+            *found += ends(answer).iter().filter(|hit| known.contains(hit)).count();
+            *plan = answer.plan;
+        }
         if round > 0 {
             reads.push(read);
         }
     }
-    let read = median(reads);
     println!(
         "{rows} rows of {width} f32 values, {threads} thread(s), warm, medians of {ROUNDS} interleaved rounds"
     );
-    println!("{:<40}{:>10}{:>22}{:>24}", "", "ms", "times reading codes", "most rows scored again");
-    println!("{:<40}{:>10.3}", "reading the codes once, one thread", read * 1e3);
-    for (((name, _), times), rescored) in forms.iter().zip(times).zip(rescored) {
-        let time = median(times);
-        println!("{name:<40}{:>10.3}{:>22.2}{rescored:>24}", time * 1e3, time / read);
-    }
+    let shown = forms.iter().map(|(name, _)| *name).zip(times).zip(rescored).zip(found);
+    show(median(reads), shown.map(|(((name, times), rescored), found)| (name, times, rescored, found)));
     Ok(())
 }
 

@@ -16,10 +16,10 @@
 //! | 2 | [`mod@format`] | bytes to structs and back; the twin of the pages in `storage-format/` |
 //! | 2 | [`sources`] | readers of JSON Lines, CSV, text, npy and safetensors |
 //! | 3 | [`storage`] | files with explicit durability, on a disk or simulated; catalog, commit, manifest, pins |
-//! | 3 | [`index`] | which rows are looked at: today all of them, by an exact blocked scan |
+//! | 3 | [`index`] | which rows are looked at: all of them, by codes with a bound or by stored values, or those that a graph leads to |
 //! | 4 | [`encoder`] | text to vectors, behind one trait with a content fingerprint |
 //! | 4 | [`attribution`] | both ends of a set of scores, in a total order; how unusual a score is |
-//! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, query, verify |
+//! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, compact, query, verify |
 //! | 7 | `answers` | what every face shows, as JSON, JSON Lines, CSV and tables (feature `cli`) |
 //! | 9 | `cli` | the command line (feature `cli`) |
 //!
@@ -32,10 +32,14 @@
 //!
 //! # The way of a query
 //!
-//! A question becomes a vector. Every live row of the column is scored in blocks, in parallel, on the values that are
-//! stored: nothing is approximated, so nothing has to be re-scored. The `k` strongest rows at each end are selected on
-//! the way; a filter decides which rows may be selected, but mean, deviation and percentiles are those of all live
-//! rows. The final order is total (ties go by key), so the same question has the same answer every time.
+//! A question becomes a vector. A plan is made for each segment: every row is scored by its 8-bit codes, each score with a bound
+//! for what the codes leave out, or a graph over the codes is walked where that was measured to find enough and costs less.
+//! Rows that may be among the `k` strongest at either end are then scored exactly, on the values that are stored; a filter
+//! decides which rows may be. Where all rows were scored, percentiles are those of exact scores of all live rows. The final
+//! order is total (ties go by key), so the same question has the same answer every time.
+//!
+//! Codes and graphs are derived from column files in the background. Small segments are merged in the background too, by a
+//! worker that takes its turn between the writer's transactions.
 //!
 //! # What can be relied on
 //!

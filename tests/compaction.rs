@@ -89,7 +89,7 @@ fn seen(snapshot: &Snapshot) -> Vec<String> {
         let hits = answer.proponents.iter().chain(&answer.opponents);
         seen.push(format!("{} of {}", answer.eligible_rows, answer.rows));
         seen.extend(
-            hits.map(|hit| format!("{} {} {} {:?}", hit.key, hit.score, hit.percentile, hit.metadata)),
+            hits.map(|hit| format!("{} {} {:?} {:?}", hit.key, hit.score, hit.percentile, hit.metadata)),
         );
     };
     let mut random = RandomStream::new(9);

@@ -206,7 +206,7 @@ fn check_end(
         assert!((hit.z.unwrap() - z).abs() <= z_tolerance * (1.0 + z.abs()), "{:?}, expected {z}", hit.z);
         let lower = scored.iter().filter(|(score, _)| *score < hit.score).count() as f64;
         let equal = scored.iter().filter(|(score, _)| *score == hit.score).count() as f64;
-        assert_eq!(hit.percentile, 100.0 * ((lower + 0.5 * equal) / count));
+        assert_eq!(hit.percentile, Some(100.0 * ((lower + 0.5 * equal) / count)));
     }
 }
 
@@ -214,7 +214,7 @@ fn check_end(
 fn bits(answer: &Answer) -> Vec<String> {
     let head = (answer.rows, answer.eligible_rows, answer.segments, answer.bytes, answer.plan);
     let hit = |hit: &Hit| {
-        let numbers = (hit.score.to_bits(), hit.z.map(f64::to_bits), hit.percentile.to_bits());
+        let numbers = (hit.score.to_bits(), hit.z.map(f64::to_bits), hit.percentile.map(f64::to_bits));
         format!("{} {} {numbers:x?} {:?}", hit.rank, hit.key, hit.metadata)
     };
     let ends = answer.proponents.iter().map(hit).chain(["opponents".to_owned()]);

@@ -72,6 +72,9 @@ fn explain_value(answer: &Answer) -> Value {
         "encoder": answer.encoder,
         "live_rows": answer.rows,
         "eligible_rows": answer.eligible_rows,
+        "plan": answer.plan,
+        "plan_reason": answer.plan_reason,
+        "hops": answer.hops,
         "rows_by_codes": answer.rows_by_codes,
         "rows_exact": answer.rows_exact,
         "bytes": answer.bytes,
@@ -93,7 +96,7 @@ pub(super) fn hit_map(hit: &Hit) -> Map<String, Value> {
     // Null where a number is not finite.
     object.insert("score".into(), Value::from(hit.score));
     object.insert("z".into(), hit.z.map_or(Value::Null, Value::from));
-    object.insert("percentile".into(), Value::from(hit.percentile));
+    object.insert("percentile".into(), hit.percentile.map_or(Value::Null, Value::from));
     object.insert("text".into(), Value::from(hit.text.as_str()));
     object.insert("metadata".into(), Value::from(hit.metadata.clone()));
     object

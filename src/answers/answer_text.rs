@@ -125,7 +125,7 @@ fn csv_fields(query: usize, side: &str, hit: &Hit) -> [String; 9] {
         hit.key.clone(),
         number(Some(hit.score)),
         number(hit.z),
-        number(Some(hit.percentile)),
+        number(hit.percentile),
         hit.text.clone(),
         Value::from(hit.metadata.clone()).to_string(),
     ]
@@ -151,7 +151,7 @@ fn hits_grid(hits: &[Hit], with_metadata: bool) -> Grid {
             hit.rank.to_string(),
             score_shown(hit.score),
             z,
-            format!("{:.2}", hit.percentile),
+            hit.percentile.map(|percentile| format!("{percentile:.2}")).unwrap_or_default(),
             hit.key.clone(),
             hit.text.clone(),
         ];
@@ -186,6 +186,11 @@ fn write_search(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
 
 fn write_explanation(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
     let stages = &answer.stages;
+    if answer.hops > 0 {
+        writeln!(out, "plan {}: the links of {} rows were followed", answer.plan, count_shown(answer.hops))?;
+    } else if !answer.plan_reason.is_empty() {
+        writeln!(out, "plan {}: {}", answer.plan, escaped(&answer.plan_reason))?;
+    }
     writeln!(
         out,
         "column {}, encoder {}, {} scores, {} rows by codes, {} exactly, {} looked at",
@@ -224,7 +229,7 @@ mod tests {
             key: format!("r{rank}"),
             score,
             z: (rank == 1).then_some(2.5),
-            percentile: 99.5,
+            percentile: Some(99.5),
             text: "a \"cat\",\u{1b}[31m\nred".to_owned(),
             metadata: [("year".to_owned(), json!(1990)), ("tag".to_owned(), json!("x"))]
                 .into_iter()
@@ -243,6 +248,8 @@ mod tests {
             eligible_rows: 20,
             segments: 1,
             bytes: 1280,
+            plan_reason: String::new(),
+            hops: 0,
             rows_by_codes: 0,
             rows_exact: 30,
             elapsed: Duration::from_micros(1500),

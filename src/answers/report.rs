@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::answer::milliseconds;
 use crate::base::{CommitSeq, FieldDeclaration, FieldValue, StageCount};
 use crate::engine::{
-    ColumnStatistics, CompactReport, DeleteReport, ImportReport, IndexStatistics, IngestReport, Statistics,
-    VerifyReport,
+    ColumnStatistics, CompactReport, DeleteReport, GraphStatistics, ImportReport, IndexStatistics,
+    IngestReport, Statistics, VerifyReport,
 };
 
 /// The result of an operation: named values in a stable order.
@@ -70,10 +70,31 @@ fn column_value(column: &ColumnStatistics) -> Value {
 }
 
 fn index_value(index: &IndexStatistics) -> Value {
-    if index.files == 0 && index.damaged == 0 {
+    if index.files == 0 && index.damaged == 0 && index.graphs.is_none() && index.damaged_graphs == 0 {
         return Value::Null;
     }
-    json!({"files": index.files, "rows": index.rows, "bytes": index.bytes, "damaged": index.damaged})
+    json!({
+        "files": index.files,
+        "rows": index.rows,
+        "bytes": index.bytes,
+        "damaged": index.damaged,
+        "graph": index.graphs.as_ref().map(graph_value),
+        "damaged_graphs": index.damaged_graphs,
+    })
+}
+
+fn graph_value(graphs: &GraphStatistics) -> Value {
+    let [proponents, more_proponents, opponents, more_opponents] =
+        graphs.recall.map(|recall| json!({"recall": recall.recall, "beam": recall.beam}));
+    json!({
+        "files": graphs.files,
+        "rows": graphs.rows,
+        "bytes": graphs.bytes,
+        "reachable_rows": graphs.reachable_rows,
+        "made_by": graphs.makers.iter().map(|maker| maker.name()).collect::<Vec<_>>(),
+        "proponents": {"10": proponents, "100": more_proponents},
+        "opponents": {"10": opponents, "100": more_opponents},
+    })
 }
 
 /// What `stats` shows. `embedding` and `sketch` list the columns; `curvature` and `index` are null as long as the

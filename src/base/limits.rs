@@ -194,6 +194,23 @@ pub const COMPACTION_ROWS_MAX: u64 = 4 * 1024 * 1024;
 /// Deleted rows from which a segment is written anew alone, if they are a quarter of it.
 pub const COMPACTION_DELETED_ROWS_MIN: u64 = 1024;
 
+/// Rows from which a segment gets a graph unless told otherwise: up to here a scan of the codes answers both ends exactly in
+/// a few milliseconds.
+pub const GRAPH_ROWS_MIN: u32 = 100_000;
+
+/// Measured recall below which a graph is not walked: one row in twenty would be missed.
+pub const GRAPH_RECALL_FLOOR: f64 = 0.95;
+
+/// Rows that a walk scores for each row of its beam, about: most of the links of a row lead to rows that were scored before.
+pub const GRAPH_ROWS_A_BEAM: u64 = 24;
+
+/// What it costs to score a row on a walk, in rows of a scan: rows come from memory in no order.
+pub const GRAPH_ROW_COST: u64 = 4;
+
+/// Rows that mean and deviation are estimated from where not all rows are scored: the deviation is off by about 4%, and a
+/// query takes some microseconds longer.
+pub const SAMPLE_ROWS: usize = 256;
+
 /// Rows of a column with a graph: a walk keeps a mark beside the 31 bits of a row number.
 pub const GRAPH_ROWS_MAX: u32 = u32::MAX / 2;
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::session::Session;
-use super::store::{OutputArguments, StoreArguments, finish_indexes};
+use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_indexes};
 use crate::answers::compact_report;
 
 /// Write many small segments anew as few large ones, and erase deleted rows
@@ -26,13 +26,15 @@ pub(super) struct CompactArguments {
     #[command(flatten)]
     store: StoreArguments,
     #[command(flatten)]
+    index: IndexArguments,
+    #[command(flatten)]
     output: OutputArguments,
 }
 
 impl CompactArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let begun = Instant::now();
-        let store = self.store.open()?;
+        let store = self.store.open_to_index(&self.index)?;
         let report = store.compact(session.watch())?;
         finish_indexes(&store, session);
         let statistics = store.snapshot().statistics();

@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::ingest::duplicates;
 use super::session::Session;
-use super::store::{OutputArguments, StoreArguments, finish_background};
+use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_background};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::import_report;
 use crate::engine::{Import, OnDuplicate};
@@ -27,6 +27,8 @@ Example (keys.jsonl: one {\"key\": ...} a line; vectors.npy: float32 of shape [r
 pub(super) struct ImportArguments {
     #[command(flatten)]
     store: StoreArguments,
+    #[command(flatten)]
+    index: IndexArguments,
     /// Rows: JSONL with "key", other fields and, if there is one, "text"
     #[arg(long, value_name = "FILE")]
     keys: PathBuf,
@@ -48,7 +50,7 @@ pub(super) struct ImportArguments {
 
 impl ImportArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let mut store = self.store.open_to_fill(&[])?;
+        let mut store = self.store.open_to_fill(&[], &self.index)?;
         let start = Instant::now();
         let mut keys = open_path(&self.keys, None, &FieldNames::of_keys_file(), None)?;
         let mut metadata = match &self.metadata {

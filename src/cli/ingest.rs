@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::inputs::expanded;
 use super::schema::parse_device;
 use super::session::{Session, note, note_table};
-use super::store::{OutputArguments, StoreArguments, finish_background};
+use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_background};
 use crate::answers::{OutputFormat, count_shown, ingest_report, stages_report};
 use crate::base::limits::{BATCH_TEXTS_MAX, COMMIT_ROWS_DEFAULT, PIPE_COMMIT_EVERY_MS, SEGMENT_ROWS_MAX};
 use crate::encoder::Device;
@@ -45,6 +45,8 @@ Example:
 pub(super) struct IngestArguments {
     #[command(flatten)]
     store: StoreArguments,
+    #[command(flatten)]
+    index: IndexArguments,
     /// Files to read (.jsonl, .csv, .tsv, .txt, also with .gz or .zst behind; .parquet, .arrow, .feather), folders of
     /// them, datasets saved with save_to_disk, patterns such as 'data/*.jsonl', or "-" for JSONL on standard input
     #[arg(value_name = "FILE", required = true)]
@@ -106,7 +108,7 @@ impl IngestArguments {
         let fields =
             FieldNames { key: self.key.clone(), text: self.text.clone(), vector: self.vector.clone() };
         fields.check().map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut store = self.store.open_to_fill(&self.device)?;
+        let mut store = self.store.open_to_fill(&self.device, &self.index)?;
         let start = Instant::now();
         let mut total = IngestReport::default();
         for file in &files {

@@ -57,9 +57,12 @@ pub(super) struct QueryArguments {
     /// Where a model encodes the text: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_device)]
     device: Device,
-    /// Look at every row, never use an index
+    /// Score every row by its stored values, never use an index
     #[arg(long)]
     exact: bool,
+    /// Score every row even where a graph would do, to tell exact percentiles
+    #[arg(long)]
+    background: bool,
     /// Show how the answer came about
     #[arg(long)]
     explain: bool,
@@ -168,6 +171,7 @@ impl QueryArguments {
             kind: self.kind,
             column: self.column.clone(),
             exact: self.exact,
+            background: self.background,
             ..Query::new(input)
         }
     }

@@ -14,6 +14,7 @@ use crate::answers::OutputFormat;
 use crate::base::limits::THREADS_MAX;
 use crate::encoder::Device;
 use crate::engine::{OpenOptions, Reader, Store};
+use crate::format::GraphMaker;
 use crate::storage::{DiskOptions, DiskStorage, Storage};
 
 /// The store, and how it is opened.
@@ -28,6 +29,22 @@ pub(super) struct StoreArguments {
     /// Threads to use [default: as many as there are cores]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=i64::from(THREADS_MAX)))]
     pub(super) threads: Option<u16>,
+}
+
+/// How indexes are made.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct IndexArguments {
+    /// Who makes the graphs of large segments; those of another maker are made anew [default: native]
+    #[arg(long, value_name = "BUILDER", value_parser = graph_makers())]
+    pub(super) graph: Option<GraphMaker>,
+}
+
+fn graph_makers() -> impl TypedValueParser<Value = GraphMaker> {
+    let makers =
+        GraphMaker::ALL.into_iter().filter(|maker| cfg!(feature = "hnsw_rs") || *maker != GraphMaker::HnswRs);
+    PossibleValuesParser::new(makers.map(GraphMaker::name).collect::<Vec<_>>()).map(|name| {
+        GraphMaker::ALL.into_iter().find(|maker| maker.name() == name).unwrap_or(GraphMaker::Native)
+    })
 }
 
 impl StoreArguments {
@@ -59,10 +76,16 @@ impl StoreArguments {
     }
 
     /// The store, open for writing many rows: segments are merged meanwhile.
-    pub(super) fn open_to_fill(&self, devices: &[Device]) -> Result<Store, Failure> {
+    pub(super) fn open_to_fill(&self, devices: &[Device], index: &IndexArguments) -> Result<Store, Failure> {
         self.check()?;
-        let options = OpenOptions { devices: devices.to_vec(), compact: true, ..self.open_options() };
-        Ok(Store::open(self.storage(), options)?)
+        let (devices, graph) = (devices.to_vec(), index.graph);
+        Ok(Store::open(self.storage(), OpenOptions { devices, graph, compact: true, ..self.open_options() })?)
+    }
+
+    /// The store, open for making its indexes.
+    pub(super) fn open_to_index(&self, index: &IndexArguments) -> Result<Store, Failure> {
+        self.check()?;
+        Ok(Store::open(self.storage(), OpenOptions { graph: index.graph, ..self.open_options() })?)
     }
 
     /// The store, open for reading beside its writer.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::plan::Plan;
 use crate::attribution::{ScoreKind, Side};
 use crate::base::{CommitSeq, ElementType, FieldDeclaration, Fingerprint};
+use crate::format::{GraphHead, GraphMaker, GraphRecall};
 
 /// What is asked about.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +36,12 @@ pub struct Query {
     pub kind: ScoreKind,
     /// The column to ask; `None`: the first.
     pub column: Option<String>,
-    /// Score every row exactly, never use an index.
+    /// Score every row by its stored values, never use an index.
     pub exact: bool,
+    /// Tell the exact percentile of each row of the answer, for which every row is scored.
+    pub background: bool,
+    /// How rows are to be found.
+    pub plan: Plan,
 }
 
 impl Query {
@@ -49,6 +55,8 @@ impl Query {
             kind: ScoreKind::Dot,
             column: None,
             exact: false,
+            background: false,
+            plan: Plan::Auto,
         }
     }
 
@@ -68,10 +76,12 @@ pub struct Hit {
     /// Score: positive = giving the row more weight helps the query.
     pub score: f64,
     /// Standard deviations between this score and the mean over all live rows; `None` where all scores are equal. Where
-    /// rows were scored by codes, mean and deviation are those of the scores by codes.
+    /// rows were scored by codes, mean and deviation are those of the scores by codes; where a graph was walked, those of
+    /// [`SAMPLE_ROWS`](crate::base::limits::SAMPLE_ROWS) rows.
     pub z: Option<f64>,
-    /// Per cent of all live rows with a lower score, equal ones counted half.
-    pub percentile: f64,
+    /// Per cent of all live rows with a lower score, equal ones counted half. `None` where a graph was walked: not all rows
+    /// were scored.
+    pub percentile: Option<f64>,
     /// Text of the row; empty if it has none.
     pub text: String,
     /// Declared and undeclared fields.
@@ -104,8 +114,10 @@ pub struct Answer {
     pub encoder: String,
     /// How scores are normalised.
     pub kind: ScoreKind,
-    /// How rows were looked at: `scan`.
+    /// How rows were looked at: `scan`, every one of them, or `graph`, those that walks were led to.
     pub plan: &'static str,
+    /// Why no graph was walked, where there is one; empty otherwise.
+    pub plan_reason: String,
     /// Live rows with a value in the column.
     pub rows: u64,
     /// Rows that pass the filter; `rows` without one.
@@ -116,6 +128,8 @@ pub struct Answer {
     pub bytes: u64,
     /// Rows that were scored by their codes, to find those to score exactly.
     pub rows_by_codes: u64,
+    /// Rows whose links were followed in graphs.
+    pub hops: u64,
     /// Rows that were scored exactly. All scores of the answer are.
     pub rows_exact: u64,
     /// Time from question to answer; of questions that shared a pass from the first of them to this answer.
@@ -159,7 +173,7 @@ pub struct ColumnStatistics {
 }
 
 /// The indexes of a store's columns, as `stats` shows them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexStatistics {
     /// Indexes that queries use.
     pub files: usize,
@@ -169,10 +183,50 @@ pub struct IndexStatistics {
     pub bytes: u64,
     /// Indexes that are damaged and not used.
     pub damaged: usize,
+    /// Graphs over the codes, if there are any.
+    pub graphs: Option<GraphStatistics>,
+    /// Graphs that are damaged and not used.
+    pub damaged_graphs: usize,
+}
+
+/// The graphs of a store's columns: what they promise is what the worst of them does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GraphStatistics {
+    /// Graphs that queries may walk.
+    pub files: usize,
+    /// Rows of their segments, deleted ones counted.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Rows that a walk can reach.
+    pub reachable_rows: u64,
+    /// Who made them.
+    pub makers: Vec<GraphMaker>,
+    /// Least measured recall of the 10 and of the 100 best proponents, then of the opponents, 0 to 1, with the beam that it
+    /// was measured at.
+    pub recall: [GraphRecall; 4],
+}
+
+impl GraphStatistics {
+    /// Counts a graph in.
+    pub(super) fn add(&mut self, head: &GraphHead, rows: u32, bytes: u64) {
+        self.files += 1;
+        self.rows += u64::from(rows);
+        self.bytes += bytes;
+        self.reachable_rows += u64::from(head.reachable_rows);
+        if !self.makers.contains(&head.maker) {
+            self.makers.push(head.maker);
+        }
+        for (least, measured) in self.recall.iter_mut().zip(head.recall) {
+            if self.files == 1 || measured.recall < least.recall {
+                *least = measured;
+            }
+        }
+    }
 }
 
 /// What a store holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// Live rows.
     pub rows: u64,

@@ -117,7 +117,7 @@ fn difference(before: &Answer, after: &Answer) -> Option<String> {
         return Some(format!("{} rows to choose from became {}", before.eligible_rows, after.eligible_rows));
     }
     let is_same = |(left, right): (&Hit, &Hit)| {
-        let shown = |hit: &Hit| (hit.key.clone(), hit.score.to_bits(), hit.percentile.to_bits());
+        let shown = |hit: &Hit| (hit.key.clone(), hit.score.to_bits(), hit.percentile.map(f64::to_bits));
         shown(left) == shown(right) && left.text == right.text && left.metadata == right.metadata
     };
     let ends = [(&before.proponents, &after.proponents), (&before.opponents, &after.opponents)];

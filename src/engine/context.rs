@@ -7,8 +7,10 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use super::buffers::ScoreBuffers;
 use super::options::OpenOptions;
+use super::walkers::Walkers;
 use crate::base::Clock;
 use crate::encoder::{Device, Encoder};
+use crate::format::GraphMaker;
 use crate::kernels::Kernels;
 use crate::storage::Storage;
 
@@ -28,7 +30,12 @@ pub(super) struct Context {
     pub(super) index_rows_min: u32,
     /// Whether small segments are merged in the background.
     pub(super) compact: bool,
+    /// Segments with fewer rows get no graph.
+    pub(super) graph_rows_min: u32,
+    /// Who makes graphs; those of another maker are made anew if one is named.
+    pub(super) graph: Option<GraphMaker>,
     pub(super) buffers: ScoreBuffers,
+    pub(super) walkers: Walkers,
 }
 
 impl Context {
@@ -41,7 +48,17 @@ impl Context {
             .num_threads(threads)
             .thread_name(|thread| format!("ascribe-{thread}"))
             .build()?;
-        let OpenOptions { encoders, kernels, clock, devices: named, index_rows_min, compact, .. } = options;
+        let OpenOptions {
+            encoders,
+            kernels,
+            clock,
+            devices: named,
+            index_rows_min,
+            graph_rows_min,
+            graph,
+            compact,
+            ..
+        } = options;
         let mut devices = Vec::new();
         for device in named {
             if !devices.contains(&device) {
@@ -60,7 +77,10 @@ impl Context {
             devices,
             index_rows_min,
             compact,
+            graph_rows_min,
+            graph,
             buffers: ScoreBuffers::default(),
+            walkers: Walkers::default(),
         }))
     }
 }

@@ -10,12 +10,18 @@ use thiserror::Error;
 use super::background::Background;
 use super::context::Context;
 use super::options::Watch;
-use super::segment::{ScannedColumn, Segment};
+use super::segment::{ScannedCodes, ScannedColumn, Segment};
 use super::snapshot::Snapshot;
 use crate::base::limits::SCAN_CHUNK_ROWS;
 use crate::base::{Cancel, ColumnId, RowId};
-use crate::index::{CodedRows, QuantiseError, quantise_rows};
-use crate::storage::{FileError, IndexFileWriter};
+use crate::format::GraphMaker;
+#[cfg(feature = "hnsw_rs")]
+use crate::index::HnswRsBuilder;
+use crate::index::{
+    CodedRows, GraphBuilder, GraphError, GraphOptions, GraphWork, NativeBuilder, QuantiseError, build_graph,
+    quantise_rows,
+};
+use crate::storage::{FileError, GraphContent, IndexFileWriter, write_graph_file};
 
 /// An index that cannot be built. Queries scan the stored values instead.
 #[derive(Debug, Error)]
@@ -24,6 +30,9 @@ pub enum IndexError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A graph cannot be built.
+    #[error(transparent)]
+    Graph(#[from] GraphError<FileError>),
     /// Rows of the column cannot be turned into codes.
     #[error(transparent)]
     Rows(#[from] QuantiseError<FileError>),
@@ -39,6 +48,8 @@ pub struct IndexReport {
     pub built: usize,
     /// Their rows.
     pub rows: u64,
+    /// Graphs built.
+    pub graphs: usize,
 }
 
 type Task<'a> = super::background::Task<'a, Snapshot, IndexReport, IndexError>;
@@ -54,7 +65,7 @@ impl Indexer {
 
     /// Looks for indexes that `snapshot` lacks, and builds them beside whatever else goes on.
     pub(super) fn wake(&self, snapshot: &Snapshot) {
-        if !missing_indexes(snapshot).is_empty() {
+        if !missing_indexes(snapshot).is_empty() || !missing_graphs(snapshot).is_empty() {
             self.0.wake(snapshot.clone());
         }
     }
@@ -76,6 +87,11 @@ fn build_missing(snapshot: &Snapshot, task: &Task<'_>) -> Result<(), IndexError>
             report.rows += u64::from(segment.record.row_count);
         });
     }
+    let missing = missing_graphs(snapshot);
+    task.expect(missing.iter().map(|(segment, _)| u64::from(segment.record.row_count)).sum());
+    for (segment, column) in missing {
+        build_graph_file(context, segment, column, task)?;
+    }
     Ok(())
 }
 
@@ -83,10 +99,28 @@ fn build_missing(snapshot: &Snapshot, task: &Task<'_>) -> Result<(), IndexError>
 /// [`index_rows_min`](super::OpenOptions::index_rows_min) rows.
 fn missing_indexes(snapshot: &Snapshot) -> Vec<(&Arc<Segment>, ColumnId)> {
     let context = &snapshot.inner.context;
+    columns(snapshot).filter(|(segment, column)| lacks_index(context, segment, *column)).collect()
+}
+
+/// The graphs that a state lacks, or has from another maker than the one that is wanted.
+fn missing_graphs(snapshot: &Snapshot) -> Vec<(&Arc<Segment>, ColumnId)> {
+    let context = &snapshot.inner.context;
+    columns(snapshot).filter(|(segment, column)| lacks_graph(context, segment, *column)).collect()
+}
+
+fn columns(snapshot: &Snapshot) -> impl Iterator<Item = (&Arc<Segment>, ColumnId)> {
     let segments = snapshot.inner.segments.iter().map(|view| &view.segment);
-    let columns =
-        segments.flat_map(|segment| segment.columns().map(move |file| (segment, file.header().column)));
-    columns.filter(|(segment, column)| lacks_index(context, segment, *column)).collect()
+    segments.flat_map(|segment| segment.columns().map(move |file| (segment, file.header().column)))
+}
+
+fn lacks_graph(context: &Context, segment: &Segment, column: ColumnId) -> bool {
+    if segment.record.row_count < context.graph_rows_min || segment.index_of(column).is_none() {
+        return false;
+    }
+    match segment.graph(context.storage.as_ref(), column) {
+        Some(graph) => context.graph.is_some_and(|maker| maker != graph.head().maker),
+        None => true,
+    }
 }
 
 fn lacks_index(context: &Context, segment: &Segment, column: ColumnId) -> bool {
@@ -118,6 +152,47 @@ fn build_index(
         advance(u64::from(count));
     }
     writer.finish()?;
-    segment.forget_index(column);
+    segment.indexes.forget(column);
     Ok(())
+}
+
+fn build_graph_file(
+    context: &Context,
+    segment: &Segment,
+    column: ColumnId,
+    task: &Task<'_>,
+) -> Result<(), IndexError> {
+    let storage = context.storage.as_ref();
+    let (Some((header, origin)), Some(index)) = (segment.index_of(column), segment.index(storage, column))
+    else {
+        return Ok(());
+    };
+    let builder = builder(context.graph.unwrap_or(GraphMaker::Native))?;
+    let options = GraphOptions { kernels: context.kernels, ..GraphOptions::default() };
+    let mut advance = |rows| task.advance(rows);
+    let mut work = GraphWork { pool: &context.pool, cancel: task.cancel(), advance: &mut advance };
+    let built = build_graph(builder, &ScannedCodes(&index), &options, &mut work);
+    let graph = built.map_err(|error| match error {
+        GraphError::Cancelled => IndexError::Cancelled,
+        error => error.into(),
+    })?;
+    let content =
+        GraphContent { head: &graph.head, links: &graph.links, upper: &graph.upper, scanned: &graph.scanned };
+    write_graph_file(storage, &header, origin, &content)?;
+    segment.graphs.forget(column);
+    task.report(|report| report.graphs += 1);
+    Ok(())
+}
+
+fn builder(maker: GraphMaker) -> Result<&'static dyn GraphBuilder, IndexError> {
+    match maker {
+        GraphMaker::Native => Ok(&NativeBuilder),
+        #[cfg(feature = "hnsw_rs")]
+        GraphMaker::HnswRs => Ok(&HnswRsBuilder),
+        #[cfg(not(feature = "hnsw_rs"))]
+        GraphMaker::HnswRs => {
+            let reason = "this build is without the feature hnsw_rs".to_owned();
+            Err(GraphError::Refused { reason }.into())
+        }
+    }
 }

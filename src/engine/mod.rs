@@ -14,6 +14,7 @@
 //! | `compare.rs` | whether merged rows answer as they did before |
 //! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
 //! | `delete.rs` | deleting by key or predicate |
+//! | `derived.rs` | files that are made from a segment's columns |
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
@@ -27,6 +28,7 @@
 //! | `merge.rs` | several segments written anew as one |
 //! | `options.rs` | what callers say when they create, open and fill a store |
 //! | `packing.rs` | texts to encoding tasks |
+//! | `plan.rs` | whether rows are scanned or found by walking a graph |
 //! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `query_error.rs` | what can keep a question from being answered |
@@ -35,9 +37,13 @@
 //! | `snapshot.rs` | a committed state that does not change while it is held |
 //! | `statistics.rs` | what a store holds |
 //! | `store.rs` | opening: the writer and the readers |
+//! | `target.rs` | what is asked, and of which rows |
 //! | `transaction.rs` | new segments, deletes and schema changes on their way to one commit |
 //! | `turns.rs` | who may change the store |
+//! | `unusual.rs` | how unusual the scores of an answer are |
 //! | `verify.rs` | checking every file of a store |
+//! | `walk.rs` | rows of segments with a graph, found by walking it |
+//! | `walkers.rs` | memory for walks, kept for the next one |
 //! | `write.rs` | rows and vectors to the files of a new segment |
 
 mod alter;
@@ -52,6 +58,7 @@ mod compact_plan;
 mod compare;
 mod context;
 mod delete;
+mod derived;
 mod encoders;
 mod gather;
 mod import;
@@ -66,6 +73,7 @@ mod matrix_column;
 mod merge;
 mod options;
 mod packing;
+mod plan;
 mod prepare;
 mod query;
 mod query_error;
@@ -74,15 +82,19 @@ mod segment;
 mod snapshot;
 mod statistics;
 mod store;
+mod target;
 mod transaction;
 mod turns;
+mod unusual;
 mod verify;
+mod walk;
+mod walkers;
 mod write;
 
 pub use alter::AlterError;
 pub use answer::{
-    Answer, ColumnStatistics, Hit, IndexStatistics, Problem, Query, QueryInput, QueryStages, Row, Statistics,
-    VerifyReport,
+    Answer, ColumnStatistics, GraphStatistics, Hit, IndexStatistics, Problem, Query, QueryInput, QueryStages,
+    Row, Statistics, VerifyReport,
 };
 pub use batch::BatchError;
 pub use compact::CompactReport;
@@ -97,6 +109,7 @@ pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
     OpenOptions, Watch,
 };
+pub use plan::Plan;
 pub use query_error::QueryError;
 pub use snapshot::Snapshot;
 pub use store::{CreateError, OpenError, Reader, Store};

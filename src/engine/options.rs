@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{COMMIT_ROWS_DEFAULT, INDEX_ROWS_MIN};
+use crate::base::limits::{COMMIT_ROWS_DEFAULT, GRAPH_ROWS_MIN, INDEX_ROWS_MIN};
 use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Progress, SystemClock};
 use crate::encoder::{Device, Encoder, EncoderSpecification};
+use crate::format::GraphMaker;
 use crate::kernels::Kernels;
 use crate::storage::{CatalogCheck, CheckInProcess};
 
@@ -74,6 +75,10 @@ pub struct OpenOptions {
     pub devices: Vec<Device>,
     /// Rows from which a segment gets an index; smaller ones are scanned as fast without.
     pub index_rows_min: u32,
+    /// Rows from which a segment gets a graph too; up to there a scan is fast enough and exact.
+    pub graph_rows_min: u32,
+    /// Who makes the graphs. `None`: the builder of this engine, and graphs that another made stay.
+    pub graph: Option<GraphMaker>,
     /// Whether small segments are merged in the background; [`Store::compact`](super::Store::compact) does it at any time.
     pub compact: bool,
 }
@@ -88,6 +93,8 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock::new()),
             devices: vec![Device::Cpu],
             index_rows_min: INDEX_ROWS_MIN,
+            graph_rows_min: GRAPH_ROWS_MIN,
+            graph: None,
             compact: true,
         }
     }

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Hit, Query, QueryInput, QueryStages};
 use super::encoders::EncoderError;
+use super::plan::{Plan, Wish, beams};
 use super::query_error::QueryError;
-use super::scan::{Question, Scan, Target};
+use super::scan::Scan;
 use super::snapshot::Snapshot;
+use super::target::{GraphWalk, Question, Target, limits};
 use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
 use crate::base::{Cancel, ElementType, RowSet};
 use crate::encoder::Encoder;
@@ -32,8 +34,8 @@ impl Snapshot {
         answers.pop().ok_or(QueryError::NoRows)
     }
 
-    /// Answers several queries, in their order. Neighbours that differ in nothing but what they ask about, how many rows
-    /// they want, at which end and of which kind, share passes over the rows.
+    /// Answers several queries, in their order. Neighbours that differ in nothing but what they ask about share passes over
+    /// the rows.
     ///
     /// # Errors
     /// Those of the first query that cannot be answered.
@@ -42,7 +44,8 @@ impl Snapshot {
     /// One pass for each four queries.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let share = |left: &Query, right: &Query| {
-            (&left.column, &left.filter, left.exact) == (&right.column, &right.filter, right.exact)
+            let key = |query: &Query| Query { input: QueryInput::Key(String::new()), ..query.clone() };
+            key(left) == key(right)
         };
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunk_by(share) {
@@ -97,14 +100,13 @@ impl Snapshot {
         let selections =
             queries.iter().map(|query| Selection::new(query.side, query.k)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = QueryStages::default();
-        let (filter, exact) =
-            queries.first().map_or((None, true), |first| (first.filter.as_deref(), first.exact));
+        let Some(first) = queries.first() else { return Ok(Vec::new()) };
         let vectors = stage(&mut stages.encode, || {
             queries.iter().map(|query| self.query_vector(column, &query.input, encoder)).collect()
         })?;
         let vectors: Vec<Vec<f32>> = vectors;
         stages.encode += loaded;
-        let targets = stage(&mut stages.filter, || self.targets(column, filter, exact))?;
+        let (targets, plan_reason) = stage(&mut stages.filter, || self.targets(column, first))?;
         let mut questions = Vec::with_capacity(queries.len());
         for (query, vector) in queries.iter().zip(&vectors) {
             let kind = query.kind.row_score(norm(self, vector)?);
@@ -131,12 +133,14 @@ impl Snapshot {
                 column: column.name.clone(),
                 encoder: encoder_name(column),
                 kind: query.kind,
-                plan: "scan",
+                plan: if scan.has_walked() { "graph" } else { "scan" },
+                plan_reason: plan_reason.clone(),
                 rows: targets.iter().map(|target| target.view.live_rows()).sum(),
                 eligible_rows,
                 segments: targets.len(),
                 bytes: scan.bytes(),
                 rows_by_codes: scan.rows_by_codes(),
+                hops: scan.hops(),
                 rows_exact: scan.rows_exact(),
                 elapsed: begun.elapsed(),
                 stages,
@@ -205,15 +209,13 @@ impl Snapshot {
         }
     }
 
-    /// The segments that have the column, with the rows that pass the filter.
-    fn targets(
-        &self,
-        column: &ColumnRecord,
-        filter: Option<&str>,
-        exact: bool,
-    ) -> Result<Vec<Target<'_>>, QueryError> {
-        let predicate = filter.map(|text| Predicate::parse(text, self.fields())).transpose()?;
-        let mut targets = Vec::new();
+    /// The segments that have the column, with the rows that pass the filter, and why a graph is not walked.
+    fn targets(&self, column: &ColumnRecord, query: &Query) -> Result<(Vec<Target<'_>>, String), QueryError> {
+        let predicate =
+            query.filter.as_ref().map(|text| Predicate::parse(text, self.fields())).transpose()?;
+        let context = &self.inner.context;
+        let storage = context.storage.as_ref();
+        let (mut targets, mut reason) = (Vec::new(), String::new());
         for (position, view) in self.inner.segments.iter().enumerate() {
             let Some(file) = view.segment.column(column.id) else { continue };
             let eligible = match &predicate {
@@ -224,14 +226,52 @@ impl Snapshot {
                     Some(rows)
                 }
             };
-            let index = if exact || view.segment.record.row_count < self.inner.context.index_rows_min {
-                None
-            } else {
-                view.segment.index(self.inner.context.storage.as_ref(), column.id)
-            };
-            targets.push(Target { position, view, column: file, index, eligible });
+            let rows = view.segment.record.row_count;
+            let index = (!query.exact && rows >= context.index_rows_min)
+                .then(|| view.segment.index(storage, column.id))
+                .flatten();
+            let mut target = Target { position, view, column: file, index, walk: None, eligible };
+            if rows >= context.graph_rows_min || matches!(query.plan, Plan::Graph { .. }) {
+                match self.plan_walk(column, query, &target) {
+                    Ok(walk) => target.walk = walk,
+                    Err(why) => reason = why,
+                }
+            }
+            targets.push(target);
         }
-        Ok(targets)
+        Ok((targets, reason))
+    }
+
+    /// The graph of a target, if there is one and it is to be walked; otherwise why not.
+    fn plan_walk(
+        &self,
+        column: &ColumnRecord,
+        query: &Query,
+        target: &Target<'_>,
+    ) -> Result<Option<GraphWalk>, String> {
+        let reason = match query.plan {
+            _ if query.exact => "every row is scored exactly, as was asked",
+            _ if query.background => "percentiles were asked for",
+            Plan::Scan => "a scan was asked for",
+            _ if target.index.is_none() => "the codes that its graph is walked with are not there",
+            _ => "",
+        };
+        let segment = &target.view.segment;
+        let graph = segment.graph(self.inner.context.storage.as_ref(), column.id);
+        let Some(graph) = graph else { return Ok(None) };
+        if !reason.is_empty() {
+            return Err(reason.to_owned());
+        }
+        let wish = Wish {
+            plan: query.plan,
+            limits: limits(query.side, query.k),
+            kind: query.kind,
+            rows: u64::from(target.rows()),
+            eligible: target.chosen_from().map_or(u64::from(target.rows()), RowSet::len),
+        };
+        let beams = beams(&wish, graph.head())
+            .map_err(|reason| format!("segment {}: {reason}", segment.record.id))?;
+        Ok(Some(GraphWalk { graph, beams }))
     }
 
     fn fetch(
@@ -247,7 +287,7 @@ impl Snapshot {
                 key: content.key,
                 score: row.score,
                 z: moments.z(row.score),
-                percentile: percentile.unwrap_or_default(),
+                percentile: *percentile,
                 text: content.text,
                 metadata: content.metadata,
             })

@@ -6,54 +6,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::query_error::QueryError;
 use super::segment::{ScannedCodes, ScannedColumn, SegmentView};
 use super::snapshot::Snapshot;
-use crate::attribution::{
-    KeyLookup, Moments, RankCounter, RankedRows, ScoreChunk, ScoredRow, Selection, Side,
-};
+use super::target::{ENDS, Question, Target, limits};
+use super::walk::walk_targets;
+use crate::attribution::{KeyLookup, RankedRows, ScoredRow, Selection};
 use crate::base::limits::{RESCORE_ROWS, SCAN_CHUNK_ROWS};
-use crate::base::{Cancel, RowId, RowSet};
+use crate::base::{Cancel, RowId};
 use crate::index::{
-    Candidate, Candidates, CodeScorer, RowScore, RowScorer, ScanError, Threshold, score_rows,
+    Candidate, Candidates, CodeScorer, RowScorer, ScanError, Threshold, WalkCounts, score_rows,
 };
 use crate::kernels::CodeQueries;
-use crate::storage::{ColumnFile, FileError, IndexFile};
-
-/// A segment that has the column.
-pub(super) struct Target<'a> {
-    pub(super) position: usize,
-    pub(super) view: &'a SegmentView,
-    pub(super) column: &'a ColumnFile,
-    /// Its index, if it is to be used.
-    pub(super) index: Option<Arc<IndexFile>>,
-    /// Rows that may be chosen; `None` if all live rows may.
-    pub(super) eligible: Option<RowSet>,
-}
-
-impl Target<'_> {
-    /// Rows that count for the choice.
-    fn chosen_from(&self) -> Option<&RowSet> {
-        self.eligible.as_ref().or(self.view.live.as_deref())
-    }
-
-    fn rows(&self) -> u32 {
-        self.column.header().row_count
-    }
-}
-
-/// What is asked of a scan.
-pub(super) struct Question<'a> {
-    pub(super) vector: &'a [f32],
-    pub(super) kind: RowScore,
-    pub(super) side: Side,
-    /// Rows wanted at each end.
-    pub(super) k: usize,
-}
+use crate::storage::FileError;
 
 /// Keys of the snapshot's rows, for ties.
 struct Keys<'a>(&'a [SegmentView]);
@@ -66,18 +34,18 @@ impl KeyLookup for Keys<'_> {
     }
 }
 
-/// The ends of the scores, as signs: of opponents the negatives are compared.
-const ENDS: [f64; 2] = [1.0, -1.0];
-
 /// Scores of all rows of the targets, deleted ones included.
 pub(super) struct Scan<'a> {
-    snapshot: &'a Snapshot,
-    targets: &'a [Target<'a>],
-    /// For each target one score a row: exact, or by codes.
-    scores: Vec<Vec<f64>>,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) targets: &'a [Target<'a>],
+    /// For each target whether all of its rows were scored.
+    pub(super) is_scanned: Vec<bool>,
+    walks: WalkCounts,
+    /// For each target one score a row, exact or by codes; none where its graph was walked.
+    pub(super) scores: Vec<Vec<f64>>,
     /// By how much each score may be off, where a filter chooses: rows from the middle of all scores have neighbours that
     /// are no candidates.
-    margins: Vec<Vec<f64>>,
+    pub(super) margins: Vec<Vec<f64>>,
     /// Rows that may be among the best, for each end.
     candidates: [Vec<Candidate>; 2],
     rescored_bytes: u64,
@@ -108,31 +76,32 @@ impl<'a> Scan<'a> {
         let vectors: Vec<&[f32]> = questions.iter().map(|question| question.vector).collect();
         let codes =
             CodeQueries::new(&vectors).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+        let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
+        let none = || -> Vec<[Candidates; 2]> {
+            questions.iter().map(|question| limits(question.side, question.k).map(Candidates::new)).collect()
+        };
+        let walked = walk_targets(snapshot, targets, questions, none(), &thresholds, cancel);
         let buffers = &snapshot.inner.context.buffers;
-        let rows = |target: &Target<'_>| target.rows() as usize;
-        let mut scans: Vec<Self> = questions
+        let is_scanned = &walked.is_scanned;
+        let rows = |number: usize| if is_scanned[number] { targets[number].rows() as usize } else { 0 };
+        let has_margins = |number: usize| targets[number].eligible.is_some();
+        let mut scans: Vec<Self> = walked
+            .counts
             .iter()
-            .map(|_| Self {
+            .map(|counts| Self {
                 snapshot,
                 targets,
-                scores: targets.iter().map(|target| buffers.take(rows(target))).collect(),
-                margins: targets
-                    .iter()
-                    .map(|target| vec![0.0; if target.eligible.is_some() { rows(target) } else { 0 }])
+                is_scanned: is_scanned.clone(),
+                walks: *counts,
+                scores: (0..targets.len()).map(|number| buffers.take(rows(number))).collect(),
+                margins: (0..targets.len())
+                    .map(|number| vec![0.0; if has_margins(number) { rows(number) } else { 0 }])
                     .collect(),
                 candidates: [Vec::new(), Vec::new()],
                 rescored_bytes: 0,
                 rescored_rows: 0,
             })
             .collect();
-        let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
-        let limits = |question: &Question<'_>| {
-            let sides = [question.side.has_proponents(), question.side.has_opponents()];
-            sides.map(|wanted| if wanted { question.k } else { 0 })
-        };
-        let none = || -> Vec<[Candidates; 2]> {
-            questions.iter().map(|question| limits(question).map(Candidates::new)).collect()
-        };
         let found = snapshot.inner.context.pool.install(|| {
             parts(&mut scans)
                 .into_par_iter()
@@ -153,7 +122,12 @@ impl<'a> Scan<'a> {
                     Ok(left)
                 })
         })?;
-        for ((scan, [proponents, opponents]), thresholds) in scans.iter_mut().zip(found).zip(&thresholds) {
+        let ends = found.into_iter().zip(walked.candidates).zip(&thresholds);
+        for (scan, ((mut found, walked), thresholds)) in scans.iter_mut().zip(ends) {
+            for ((found, walked), threshold) in found.iter_mut().zip(walked).zip(thresholds) {
+                found.merge(walked, threshold);
+            }
+            let [proponents, opponents] = found;
             scan.candidates = [proponents.into_ranked(&thresholds[0]), opponents.into_ranked(&thresholds[1])];
         }
         Ok(scans)
@@ -182,7 +156,9 @@ impl<'a> Scan<'a> {
                 }
                 let exact = self.rescore(question, batch)?;
                 for (candidate, score) in batch.iter().zip(exact) {
-                    self.scores[candidate.target][candidate.row.0 as usize] = score;
+                    if let Some(kept) = self.scores[candidate.target].get_mut(candidate.row.0 as usize) {
+                        *kept = score;
+                    }
                     // A row near 0 may be a candidate of both ends.
                     if score * sign <= 0.0 {
                         continue;
@@ -199,7 +175,11 @@ impl<'a> Scan<'a> {
         Ok(selection.into_ranked(&keys)?)
     }
 
-    fn rescore(&mut self, question: &Question<'_>, rows: &[Candidate]) -> Result<Vec<f64>, QueryError> {
+    pub(super) fn rescore(
+        &mut self,
+        question: &Question<'_>,
+        rows: &[Candidate],
+    ) -> Result<Vec<f64>, QueryError> {
         let (targets, scores) = (self.targets, &self.scores);
         let kernels = self.snapshot.inner.context.kernels;
         let some = |rows: &[Candidate]| {
@@ -247,104 +227,6 @@ impl<'a> Scan<'a> {
         Ok(parts.concat())
     }
 
-    /// The moments of all live rows, and the percentile of each chosen row (proponents first).
-    pub(super) fn unusual(
-        &mut self,
-        question: &Question<'_>,
-        ranked: &RankedRows,
-    ) -> Result<(Moments, Vec<Option<f64>>), QueryError> {
-        let asked: Vec<f64> =
-            ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
-        let undecided = self.undecided(&asked);
-        let exact = self.rescore(question, &undecided)?;
-        for (candidate, score) in undecided.iter().zip(exact) {
-            self.scores[candidate.target][candidate.row.0 as usize] = score;
-        }
-        Ok(self.tally(&asked))
-    }
-
-    /// Live rows of which the codes do not tell on which side of an asked score they are.
-    fn undecided(&self, asked: &[f64]) -> Vec<Candidate> {
-        let mut sorted = asked.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let of_target = |number: usize| {
-            let (target, scores, margins) =
-                (&self.targets[number], &self.scores[number], &self.margins[number]);
-            let sorted = &sorted;
-            let has_between = move |low: f64, high: f64| {
-                sorted.get(sorted.partition_point(|asked| *asked < low)).is_some_and(|asked| *asked <= high)
-            };
-            let groups = margins.par_chunks(GROUP_ROWS).zip(scores.par_chunks(GROUP_ROWS)).enumerate();
-            groups.with_min_len(SCAN_CHUNK_ROWS as usize / GROUP_ROWS).flat_map_iter(
-                move |(group, (margins, scores))| {
-                    let ends = scores.iter().zip(margins);
-                    let (low, high) = ends
-                        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (score, margin)| {
-                            (low.min(score - margin), high.max(score + margin))
-                        });
-                    // Of most groups all rows lie between the two ends.
-                    let count = if has_between(low, high) { scores.len() } else { 0 };
-                    let first = (group * GROUP_ROWS) as u32;
-                    let rows = scores.iter().zip(margins).zip(first..).take(count);
-                    rows.filter_map(move |((&score, &margin), row)| {
-                        let row = RowId(row);
-                        let is_live = target.view.live.as_deref().is_none_or(|live| live.contains(row));
-                        let is_undecided = margin > 0.0 && has_between(score - margin, score + margin);
-                        let candidate = Candidate { target: number, row, upper: score + margin };
-                        (is_undecided && is_live).then_some(candidate)
-                    })
-                },
-            )
-        };
-        self.snapshot
-            .inner
-            .context
-            .pool
-            .install(|| (0..self.targets.len()).into_par_iter().flat_map(of_target).collect())
-    }
-
-    fn tally(&self, asked: &[f64]) -> (Moments, Vec<Option<f64>>) {
-        let chunks: Vec<ScoreChunk<'_>> = self
-            .targets
-            .iter()
-            .zip(&self.scores)
-            .flat_map(|(target, scores)| {
-                let live = target.view.live.as_deref();
-                let chunks = scores.chunks(SCAN_CHUNK_ROWS as usize).enumerate();
-                chunks.map(move |(chunk, scores)| {
-                    ScoreChunk::of_live(RowId(chunk as u32 * SCAN_CHUNK_ROWS), scores, live)
-                })
-            })
-            .collect();
-        let empty_counter = RankCounter::new(asked);
-        let pool = &self.snapshot.inner.context.pool;
-        let (parts, counter) = pool.install(|| {
-            let parts: Vec<Moments> = chunks.par_iter().map(Moments::of).collect();
-            let counter = chunks
-                .par_iter()
-                .fold(
-                    || empty_counter.clone(),
-                    |mut counter, chunk| {
-                        counter.add(chunk);
-                        counter
-                    },
-                )
-                .reduce(
-                    || empty_counter.clone(),
-                    |mut left, right| {
-                        // Counters of the same question always merge.
-                        let _ = left.merge(&right);
-                        left
-                    },
-                );
-            (parts, counter)
-        });
-        // Merged in the order of the chunks, so that sums do not depend on the number of threads.
-        let mut moments = Moments::new();
-        parts.iter().for_each(|part| moments.merge(part));
-        (moments, counter.percentiles())
-    }
-
     /// Bytes of values and codes that were looked at.
     pub(super) fn bytes(&self) -> u64 {
         let of_target = |target: &Target<'_>| match &target.index {
@@ -354,10 +236,21 @@ impl<'a> Scan<'a> {
         self.rescored_bytes + self.targets.iter().map(of_target).sum::<u64>()
     }
 
+    /// Whether a graph was walked.
+    pub(super) fn has_walked(&self) -> bool {
+        self.is_scanned.contains(&false)
+    }
+
+    /// Rows whose links were followed.
+    pub(super) fn hops(&self) -> u64 {
+        self.walks.hops
+    }
+
     /// Rows that were scored by their codes.
     pub(super) fn rows_by_codes(&self) -> u64 {
-        let coded = self.targets.iter().filter(|target| target.index.is_some());
-        coded.map(|target| u64::from(target.rows())).sum()
+        let scanned = self.targets.iter().zip(&self.is_scanned).filter(|(_, is_scanned)| **is_scanned);
+        let coded = scanned.filter(|(target, _)| target.index.is_some());
+        self.walks.rows + coded.map(|(target, _)| u64::from(target.rows())).sum::<u64>()
     }
 
     /// Rows that were scored exactly.
@@ -428,7 +321,7 @@ fn score_part(
         if !matches!(by_codes, Some(Ok(()))) {
             // An index only makes answers faster: without it the stored values are read.
             if target.index.is_some() {
-                target.view.segment.give_up_index(target.column.header().column);
+                target.view.segment.indexes.give_up(target.column.header().column);
                 scorer = None;
             }
             margins.fill(0.0);
@@ -452,7 +345,7 @@ fn score_part(
 }
 
 /// Rows that are looked at together before any is looked at alone.
-const GROUP_ROWS: usize = 16;
+pub(super) const GROUP_ROWS: usize = 16;
 
 /// Offers the rows that may be chosen to both ends.
 fn offer(

@@ -1,17 +1,17 @@
 //! The open files of a segment.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
+use super::derived::DerivedFiles;
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, RowId, RowSet};
 use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, MetadataBatch, SegmentRecord,
     extend_metadata, metadata_value,
 };
-use crate::index::{RowCodes, RowValues};
-use crate::storage::{ColumnFile, FileError, IndexFile, RowFile, Storage};
+use crate::index::{GraphRows, RowCodes, RowValues};
+use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) struct Segment {
     pub(super) record: SegmentRecord,
     pub(super) rows: Arc<RowFile>,
     columns: Vec<(ColumnId, Arc<ColumnFile>)>,
-    /// Indexes of columns that were asked for: open, or `None` where they were found to be damaged.
-    indexes: Mutex<BTreeMap<ColumnId, Option<Arc<IndexFile>>>>,
+    pub(super) indexes: DerivedFiles<IndexFile>,
+    pub(super) graphs: DerivedFiles<GraphFile>,
     /// Declared fields, with those that were declared after the segment was written; and how many were declared then.
     fields: Mutex<Option<(usize, Arc<MetadataBatch>)>>,
 }
@@ -53,7 +53,8 @@ impl Segment {
             record: record.clone(),
             rows,
             columns,
-            indexes: Mutex::default(),
+            indexes: DerivedFiles::default(),
+            graphs: DerivedFiles::default(),
             fields: Mutex::new(None),
         })
     }
@@ -66,19 +67,16 @@ impl Segment {
         self.columns.iter().map(|(_, file)| file.as_ref())
     }
 
-    /// The index of an embedding column, if there is one that can be used. One that appears later is found later, one
-    /// that is damaged is not looked at again.
+    /// The index of an embedding column, if there is one that can be used.
     pub(super) fn index(&self, storage: &dyn Storage, column: ColumnId) -> Option<Arc<IndexFile>> {
-        let mut known = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(&column) {
-            return known.clone();
-        }
         let (header, origin) = self.index_of(column)?;
-        let opened = match IndexFile::open(storage, &header, origin) {
-            Ok(file) => Some(Arc::new(file?)),
-            Err(_) => None,
-        };
-        known.entry(column).or_insert(opened).clone()
+        self.indexes.get(column, || IndexFile::open(storage, &header, origin))
+    }
+
+    /// The graph of an embedding column, if there is one that can be used.
+    pub(super) fn graph(&self, storage: &dyn Storage, column: ColumnId) -> Option<Arc<GraphFile>> {
+        let (header, origin) = self.index_of(column)?;
+        self.graphs.get(column, || GraphFile::open(storage, &header, origin))
     }
 
     /// What the index file of an embedding column must say of itself, and the column file that it must be made from.
@@ -87,22 +85,6 @@ impl Segment {
         let origin = self.record.columns.iter().find(|record| record.column == column)?.file;
         let ColumnHeader { segment, row_count, column, width, .. } = *file.header();
         Some((IndexHeader { segment, row_count, column, width }, origin))
-    }
-
-    /// Leaves an index alone from now on.
-    pub(super) fn give_up_index(&self, column: ColumnId) {
-        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(column, None);
-    }
-
-    /// Whether the index of a column was found to be damaged.
-    pub(super) fn has_damaged_index(&self, column: ColumnId) -> bool {
-        let known = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&column).is_some_and(Option::is_none)
-    }
-
-    /// Looks for the index of a column again.
-    pub(super) fn forget_index(&self, column: ColumnId) {
-        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).remove(&column);
     }
 
     fn shared_column(&self, column: ColumnId) -> Option<Arc<ColumnFile>> {
@@ -284,5 +266,35 @@ impl RowCodes for ScannedCodes<'_> {
 
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], FileError> {
         Ok([self.0.scales(first, count)?, self.0.errors(first, count)?, self.0.norms(first, count)?])
+    }
+
+    fn at(&self, rows: &[u32]) -> Result<[&[u8]; 4], FileError> {
+        let file = self.0;
+        Ok([file.codes_at(rows)?, file.scales_at(rows)?, file.errors_at(rows)?, file.norms_at(rows)?])
+    }
+}
+
+/// The same file as a graph is built over and walked with.
+impl GraphRows for ScannedCodes<'_> {
+    type Error = FileError;
+
+    fn row_count(&self) -> u32 {
+        self.0.header().row_count
+    }
+
+    fn width(&self) -> usize {
+        self.0.header().width as usize
+    }
+
+    fn codes_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.0.codes_at(rows)
+    }
+
+    fn scales_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.0.scales_at(rows)
+    }
+
+    fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
+        self.0.norms_at(rows)
     }
 }

@@ -39,19 +39,29 @@ impl Snapshot {
         }
         let storage = self.inner.context.storage.as_ref();
         for view in &self.inner.segments {
-            for column in view.segment.columns().map(|file| file.header().column) {
-                if let Some(index) = view.segment.index(storage, column) {
+            let segment = &view.segment;
+            for column in segment.columns().map(|file| file.header().column) {
+                let (index, graph) = (segment.index(storage, column), segment.graph(storage, column));
+                let files =
+                    index.iter().map(|index| index.file()).chain(graph.iter().map(|graph| graph.file()));
+                for file in files {
+                    statistics.bytes_on_disk += file.length();
+                    statistics.bytes_heap += file.heap_bytes();
+                    statistics.bytes_mapped += if file.is_mapped() { file.length() } else { 0 };
+                }
+                if let Some(index) = index {
                     statistics.index.files += 1;
                     statistics.index.rows += u64::from(index.header().row_count);
                     statistics.index.bytes += index.file().length();
-                    statistics.bytes_heap += index.file().heap_bytes();
-                    statistics.bytes_mapped +=
-                        if index.file().is_mapped() { index.file().length() } else { 0 };
                 }
-                statistics.index.damaged += usize::from(view.segment.has_damaged_index(column));
+                if let Some(graph) = graph {
+                    let graphs = statistics.index.graphs.get_or_insert_default();
+                    graphs.add(graph.head(), graph.row_count(), graph.file().length());
+                }
+                statistics.index.damaged += usize::from(segment.indexes.is_damaged(column));
+                statistics.index.damaged_graphs += usize::from(segment.graphs.is_damaged(column));
             }
         }
-        statistics.bytes_on_disk += statistics.index.bytes;
         for name in [CATALOG_NAME.to_owned(), manifest_name(self.commit())] {
             statistics.bytes_on_disk += file_length(storage, &name);
         }

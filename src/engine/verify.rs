@@ -18,8 +18,8 @@ use crate::format::{
 };
 use crate::kernels::first_non_finite;
 use crate::storage::{
-    CATALOG_NAME, CatalogCheck, ColumnFile, FileError, IndexFile, PublishedError, RowFile, SealedFile,
-    Storage, encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
+    CATALOG_NAME, CatalogCheck, ColumnFile, FileError, GraphFile, IndexFile, PublishedError, RowFile,
+    SealedFile, Storage, encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
 };
 
 /// Rows whose values are checked at once.
@@ -134,33 +134,44 @@ impl Verification<'_> {
                     if let Err(error) = schema.and(values) {
                         self.file_problem(&name, &error);
                     }
-                    self.index(&file, column.file, watch);
+                    self.derived(&file, column.file, watch);
                 }
             }
         }
     }
 
-    /// An index may be missing, but what is there must be whole and belong to its column.
-    fn index(&mut self, column: &ColumnFile, origin: FileRecord, watch: Watch<'_>) {
+    /// An index and a graph may be missing, but what is there must be whole and belong to its column.
+    fn derived(&mut self, column: &ColumnFile, origin: FileRecord, watch: Watch<'_>) {
         let ColumnHeader { segment, row_count, column, width, encoding, .. } = *column.header();
         if encoding != Encoding::Embedding {
             return;
         }
         let header = IndexHeader { segment, row_count, column, width };
-        let opened = IndexFile::open(self.storage.as_ref(), &header, origin);
-        let checked = opened.and_then(|file| match &file {
-            Some(index) if self.deep => index.file().verify().map(|()| file),
-            _ => Ok(file),
-        });
-        match checked {
-            Ok(None) => {}
-            Ok(Some(index)) => self.checked(index.file(), watch),
-            Err(error) => {
-                let place = self.storage.describe(&crate::storage::index_file_name(segment, column));
-                let remedy = "nothing is lost, queries read the column instead: remove this file, and the next command that writes to the store builds it anew";
-                self.problem(place, format!("{error} ({remedy})"));
-            }
-        }
+        let storage = Arc::clone(self.storage);
+        let index = IndexFile::open(storage.as_ref(), &header, origin);
+        let index_name = crate::storage::index_file_name(segment, column);
+        self.derived_file(&index_name, index.as_ref().map(|file| file.as_ref().map(IndexFile::file)), watch);
+        let graph = GraphFile::open(storage.as_ref(), &header, origin);
+        let graph_name = crate::storage::graph_file_name(segment, column);
+        self.derived_file(&graph_name, graph.as_ref().map(|file| file.as_ref().map(GraphFile::file)), watch);
+    }
+
+    fn derived_file(
+        &mut self,
+        name: &str,
+        opened: Result<Option<&SealedFile>, &FileError>,
+        watch: Watch<'_>,
+    ) {
+        let error = match opened {
+            Ok(None) => return,
+            Ok(Some(file)) => match if self.deep { file.verify() } else { Ok(()) } {
+                Ok(()) => return self.checked(file, watch),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        let remedy = "nothing is lost, queries do without it: remove this file, and the next command that writes to the store builds it anew";
+        self.problem(self.storage.describe(name), format!("{error} ({remedy})"));
     }
 
     /// No key may be live twice.

@@ -61,8 +61,19 @@ impl GraphMaker {
         }
     }
 
+    /// All makers.
+    pub const ALL: [Self; 2] = [Self::Native, Self::HnswRs];
+
+    /// Its name, as users give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::HnswRs => "hnsw_rs",
+        }
+    }
+
     fn from_code(code: u32) -> Option<Self> {
-        [Self::Native, Self::HnswRs].into_iter().find(|maker| maker.code() == code)
+        Self::ALL.into_iter().find(|maker| maker.code() == code)
     }
 }
 

@@ -101,6 +101,12 @@ impl Candidates {
         Self { limit, lowers: BinaryHeap::new(), rows: Vec::new(), sweep_at: SWEEP_ROWS_MIN }
     }
 
+    /// For as many rows, without any yet.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self::new(self.limit)
+    }
+
     /// Whether any rows are looked for.
     pub fn is_wanted(&self) -> bool {
         self.limit > 0

@@ -31,6 +31,12 @@ pub trait RowCodes: Sync {
     /// # Errors
     /// The bytes cannot be read or are damaged.
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], Self::Error>;
+
+    /// Codes, then the three numbers, of all rows, of which those of `rows` are checked.
+    ///
+    /// # Errors
+    /// A row does not exist, or its bytes cannot be read or are damaged.
+    fn at(&self, rows: &[u32]) -> Result<[&[u8]; 4], Self::Error>;
 }
 
 /// More than what is lost where numbers are rounded: norms to f32 (2^-24), products and sums in f64.
@@ -45,6 +51,8 @@ pub struct CodeScorer<'a, C> {
     sums: Vec<i32>,
     first: RowId,
     rows: usize,
+    /// Numbers of rows that were named one by one; empty if a range was read.
+    named: [Vec<[u8; 4]>; 3],
 }
 
 impl<'a, C: RowCodes> CodeScorer<'a, C> {
@@ -60,7 +68,8 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
         if queries.width() != codes.width() {
             return Err(ScanError::Width { query: queries.width(), column: codes.width() });
         }
-        Ok(Self { kernels, queries, codes, sums: Vec::new(), first: RowId(0), rows: 0 })
+        let named = Default::default();
+        Ok(Self { kernels, queries, codes, sums: Vec::new(), first: RowId(0), rows: 0, named })
     }
 
     /// Reads the codes of `count` rows from `first`, once for all queries.
@@ -69,12 +78,38 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
     /// They cannot be read.
     pub fn read(&mut self, first: RowId, count: u32) -> Result<(), ScanError<C::Error>> {
         (self.first, self.rows) = (first, count as usize);
+        self.named.iter_mut().for_each(Vec::clear);
         let bytes =
             self.codes.codes(first, count).map_err(|source| ScanError::Values { first, count, source })?;
         self.sums.resize(count as usize * self.queries.queries().len(), 0);
         self.kernels
             .code_dots(self.queries, bytes, &mut self.sums)
             .map_err(|source| ScanError::Length { first, source })
+    }
+
+    /// Reads the codes of some rows for the one query.
+    ///
+    /// # Errors
+    /// They cannot be read, or there are several queries.
+    pub fn read_at(&mut self, rows: &[u32]) -> Result<(), ScanError<C::Error>> {
+        let first = RowId(rows.first().copied().unwrap_or(0));
+        (self.first, self.rows) = (first, rows.len());
+        let count = rows.len() as u32;
+        let [codes, numbers @ ..] =
+            self.codes.at(rows).map_err(|source| ScanError::Values { first, count, source })?;
+        self.sums.resize(rows.len(), 0);
+        self.kernels
+            .code_dots_at(self.queries, codes, rows, &mut self.sums)
+            .map_err(|source| ScanError::Length { first, source })?;
+        for (named, all) in self.named.iter_mut().zip(numbers) {
+            let all = all.as_chunks::<4>().0;
+            named.clear();
+            named.extend(rows.iter().filter_map(|row| all.get(*row as usize)));
+            if named.len() != rows.len() {
+                return Err(ScanError::Scales { first, count, bytes: 4 * named.len() });
+            }
+        }
+        Ok(())
     }
 
     /// Writes, for each of the rows that were read, the score of `query` by the codes, and by how much it may differ from
@@ -96,9 +131,13 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
         else {
             return Err(ScanError::Rows { first, count: scores.len(), rows: count });
         };
-        let numbers =
-            self.codes.numbers(first, count).map_err(|source| ScanError::Values { first, count, source })?;
-        let [scales, errors, norms] = numbers.map(|bytes| bytes.as_chunks::<4>().0);
+        let [scales, errors, norms] = if self.named[0].is_empty() {
+            let numbers = self.codes.numbers(first, count);
+            let numbers = numbers.map_err(|source| ScanError::Values { first, count, source })?;
+            numbers.map(|bytes| bytes.as_chunks::<4>().0)
+        } else {
+            self.named.each_ref().map(Vec::as_slice)
+        };
         if [scales, errors, norms].iter().any(|numbers| numbers.len() != self.rows) {
             let bytes = 4 * scales.len().min(errors.len()).min(norms.len());
             return Err(ScanError::Scales { first, count, bytes });
@@ -181,6 +220,11 @@ mod tests {
             let (from, bytes) = (4 * first.0 as usize, 4 * count as usize);
             Ok(self.numbers.each_ref().map(|numbers| &numbers[from..][..bytes]))
         }
+
+        fn at(&self, _: &[u32]) -> Result<[&[u8]; 4], Damaged> {
+            let [scales, errors, norms] = &self.numbers;
+            Ok([&self.codes, scales, errors, norms])
+        }
     }
 
     /// The exact score of every row lies within its margin; returns the largest margin over the largest score.
@@ -246,6 +290,27 @@ mod tests {
         }
         let column = SampleColumn::random(ElementType::F32, 40, 20);
         check(&column, &[vec![0.0; 40]]);
+    }
+
+    #[test]
+    fn rows_named_one_by_one_have_the_scores_of_a_range() {
+        let codes = Codes::of(&SampleColumn::random(ElementType::F32, 40, 60));
+        let queries = CodeQueries::new(&[&vector(40, &mut RandomStream::new(3))]).unwrap();
+        let mut scorer = CodeScorer::new(Kernels::best(), &queries, &codes).unwrap();
+        let ranged: Vec<[f64; 2]> = {
+            let (mut scores, mut margins) = ([0.0; 60], [0.0; 60]);
+            scorer.read(RowId(0), 60).unwrap();
+            scorer.score(0, RowScore::Relatif, &mut scores, &mut margins).unwrap();
+            scores.into_iter().zip(margins).map(|(score, margin)| [score, margin]).collect()
+        };
+        let rows = [7, 59, 0, 7];
+        let (mut scores, mut margins) = ([0.0; 4], [0.0; 4]);
+        scorer.read_at(&rows).unwrap();
+        scorer.score(0, RowScore::Relatif, &mut scores, &mut margins).unwrap();
+        for (place, row) in rows.into_iter().enumerate() {
+            assert_eq!([scores[place], margins[place]], ranged[row as usize]);
+        }
+        assert!(scorer.read_at(&[60]).is_err());
     }
 
     #[test]

@@ -30,12 +30,18 @@ pub(crate) struct Totals {
     pub refused: u64,
 }
 
-/// Segments of any size get an index.
+/// Segments of any size get an index and a graph.
 fn options(extra_columns: &[String]) -> OpenOptions {
     let mut encoders: Vec<(String, Arc<dyn ascribe::encoder::Encoder>)> =
         vec![("letters".to_owned(), Arc::new(LetterEncoder))];
     encoders.extend(extra_columns.iter().map(|name| (name.clone(), Arc::new(LetterEncoder) as _)));
-    OpenOptions { threads: NonZeroUsize::new(1), encoders, index_rows_min: 1, ..OpenOptions::default() }
+    OpenOptions {
+        threads: NonZeroUsize::new(1),
+        encoders,
+        index_rows_min: 1,
+        graph_rows_min: 1,
+        ..OpenOptions::default()
+    }
 }
 
 fn letters_column(name: &str) -> ColumnDefinition {
@@ -244,10 +250,14 @@ impl Step {
     }
 }
 
-/// Removes, cuts, damages or exchanges index files.
+fn is_derived(name: &str) -> bool {
+    name.ends_with(".idx") || name.ends_with(".graph")
+}
+
+/// Removes, cuts, damages or exchanges index and graph files.
 fn spoil_indexes(storage: &SimulatedStorage, seed: u64) {
     let mut random = RandomStream::new(seed);
-    let names: Vec<String> = storage.names().into_iter().filter(|name| name.ends_with(".idx")).collect();
+    let names: Vec<String> = storage.names().into_iter().filter(|name| is_derived(name)).collect();
     for name in &names {
         let Ok(mut bytes) = storage.read_file(name) else { continue };
         let at = random.below(bytes.len() as u64) as usize;
@@ -372,8 +382,7 @@ pub(crate) fn run_seed(seed: u64, totals: &mut Totals) {
     let report = verify(&storage, true, &CheckInProcess, Watch::silent(&Cancel::new()))
         .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     // Indexes that the sequence spoilt are told, and nothing else is.
-    let problems: Vec<_> =
-        report.problems.iter().filter(|problem| !problem.place.ends_with(".idx")).collect();
+    let problems: Vec<_> = report.problems.iter().filter(|problem| !is_derived(&problem.place)).collect();
     assert!(problems.is_empty() && report.catalog, "seed {seed}: {problems:?}");
 }
 

@@ -1,0 +1,58 @@
+//! What is asked, and of which rows.
+
+use std::sync::Arc;
+
+use super::segment::SegmentView;
+use crate::attribution::Side;
+use crate::base::RowSet;
+use crate::index::RowScore;
+use crate::storage::{ColumnFile, GraphFile, IndexFile};
+
+/// A graph to walk.
+#[derive(Clone, Debug)]
+pub(super) struct GraphWalk {
+    pub(super) graph: Arc<GraphFile>,
+    /// The beam for each end, 0 at one that is not asked for.
+    pub(super) beams: [usize; 2],
+}
+
+/// A segment that has the column.
+pub(super) struct Target<'a> {
+    pub(super) position: usize,
+    pub(super) view: &'a SegmentView,
+    pub(super) column: &'a ColumnFile,
+    /// Its index, if it is to be used.
+    pub(super) index: Option<Arc<IndexFile>>,
+    /// Its graph, if that is to be walked.
+    pub(super) walk: Option<GraphWalk>,
+    /// Rows that may be chosen; `None` if all live rows may.
+    pub(super) eligible: Option<RowSet>,
+}
+
+impl Target<'_> {
+    /// Rows that count for the choice.
+    pub(super) fn chosen_from(&self) -> Option<&RowSet> {
+        self.eligible.as_ref().or(self.view.live.as_deref())
+    }
+
+    pub(super) fn rows(&self) -> u32 {
+        self.column.header().row_count
+    }
+}
+
+/// What is asked of a scan.
+pub(super) struct Question<'a> {
+    pub(super) vector: &'a [f32],
+    pub(super) kind: RowScore,
+    pub(super) side: Side,
+    /// Rows wanted at each end.
+    pub(super) k: usize,
+}
+
+/// Rows wanted at each end, 0 at one that is not asked for.
+pub(super) fn limits(side: Side, k: usize) -> [usize; 2] {
+    [side.has_proponents(), side.has_opponents()].map(|wanted| if wanted { k } else { 0 })
+}
+
+/// The ends of the scores, as signs: of opponents the negatives are compared.
+pub(super) const ENDS: [f64; 2] = [1.0, -1.0];
