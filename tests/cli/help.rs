@@ -81,7 +81,6 @@ fn wrong_usage_ends_with_2_and_suggests() {
         &["delete", "pets"],
         &["delete", "pets", "--key", "a", "--where", "year > 0"],
         &["compact", "completions", "tcsh"],
-        &["eval"],
         &["eval", "recall"],
         &["eval", "lds", "pets"],
         &["eval", "recall", "pets", "-k", "0"],
