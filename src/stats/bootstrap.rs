@@ -35,7 +35,7 @@ pub struct Interval {
 /// let found = [1.0, 1.0, 0.5, 1.0, 0.0, 1.0, 1.0, 0.5];
 /// let recall = mean_interval(&found, 0.9, 999, 7).expect("finite values");
 /// assert_eq!(recall.mean, 0.75);
-/// assert_eq!((recall.low, recall.high), (0.5, 0.9375));
+/// assert_eq!((recall.low, recall.high), (0.5625, 0.9375));
 /// ```
 pub fn mean_interval(values: &[f64], level: f64, resamples: usize, seed: u64) -> Option<Interval> {
     if values.is_empty() || resamples == 0 || !(level > 0.0 && level < 1.0) {
