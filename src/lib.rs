@@ -12,6 +12,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`base`] | numbers, limits, checked bytes, checksums, random streams, row sets, progress and cancellation |
 //! | 1 | [`kernels`] | dot products: a scalar specification, AVX2 and AVX-512, all bit for bit the same |
+//! | 1 | [`stats`] | how sure a mean is |
 //! | 1 | [`filter`] | SQL conditions over declared metadata fields, evaluated to row sets |
 //! | 2 | [`mod@format`] | bytes to structs and back; the twin of the pages in `storage-format/` |
 //! | 2 | [`sources`] | readers of JSON Lines, CSV, text, npy and safetensors |
@@ -20,6 +21,7 @@
 //! | 4 | [`encoder`] | text to vectors, behind one trait with a content fingerprint |
 //! | 4 | [`attribution`] | both ends of a set of scores, in a total order; how unusual a score is |
 //! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, compact, query, verify |
+//! | 6 | [`evaluation`] | how good the answers are: recall of the planner against exact answers |
 //! | 7 | `answers` | what every face shows, as JSON, JSON Lines, CSV and tables (feature `cli`) |
 //! | 9 | `cli` | the command line (feature `cli`) |
 //!
@@ -51,11 +53,13 @@ pub mod attribution;
 pub mod base;
 pub mod encoder;
 pub mod engine;
+pub mod evaluation;
 pub mod filter;
 pub mod format;
 pub mod index;
 pub mod kernels;
 pub mod sources;
+pub mod stats;
 pub mod storage;
 
 #[cfg(feature = "cli")]

@@ -32,7 +32,7 @@ pub use grid::{Grid, GridColumn};
 pub use number::{bytes_shown, count_shown, duration_shown, score_shown};
 pub use output::{OutputFormat, Page};
 pub use report::{
-    Report, compact_report, delete_report, import_report, ingest_report, schema_report, stages_report,
-    statistics_report, verify_report,
+    Report, compact_report, delete_report, import_report, ingest_report, recall_report, schema_report,
+    stages_report, statistics_report, verify_report,
 };
 pub use report_text::write_report;

@@ -10,6 +10,8 @@ use crate::engine::{
     ColumnStatistics, CompactReport, DeleteReport, GraphStatistics, ImportReport, IndexStatistics,
     IngestReport, Statistics, VerifyReport,
 };
+use crate::evaluation::RecallReport;
+use crate::stats::Interval;
 
 /// The result of an operation: named values in a stable order.
 ///
@@ -209,6 +211,28 @@ pub fn compact_report(report: &CompactReport, statistics: &Statistics, elapsed: 
         .with("segments", statistics.segments)
         .with("rows", statistics.rows)
         .with("commit", statistics.commit.0)
+        .with("elapsed_ms", milliseconds(elapsed))
+}
+
+/// A recall and the ends of its interval, to six digits.
+fn recall_value(recall: &Interval) -> Value {
+    let [recall, low, high] = [recall.mean, recall.low, recall.high].map(|part| (part * 1e6).round() / 1e6);
+    json!({"recall": recall, "low": low, "high": high})
+}
+
+/// What `eval recall` measured. `planned_ms` and `exact_ms` are medians of answers for one end.
+pub fn recall_report(report: &RecallReport, elapsed: Duration) -> Report {
+    let plans: Map<String, Value> =
+        report.plans.iter().map(|(plan, answers)| ((*plan).to_owned(), Value::from(*answers))).collect();
+    Report::new()
+        .with("rows", report.rows)
+        .with("k", report.k)
+        .with("queries", report.queries)
+        .with("proponents", recall_value(&report.proponents))
+        .with("opponents", recall_value(&report.opponents))
+        .with("plans", plans)
+        .with("planned_ms", milliseconds(report.planned))
+        .with("exact_ms", milliseconds(report.exact))
         .with("elapsed_ms", milliseconds(elapsed))
 }
 

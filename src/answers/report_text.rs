@@ -97,6 +97,10 @@ fn shown(name: &str, value: &Value) -> String {
             .as_f64()
             .and_then(|value| Duration::try_from_secs_f64(value / 1e3).ok())
             .map_or_else(|| number.to_string(), duration_shown),
+        Value::Object(values) => {
+            let values = values.iter().map(|(name, value)| format!("{name} {}", shown(name, value)));
+            values.collect::<Vec<_>>().join(", ")
+        }
         Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), count_shown),
         other => raw_text(other),
     }

@@ -293,6 +293,10 @@ pub const FILTER_CHUNK_ROWS: usize = 16 * 1024;
 /// answer faster than many small ones.
 pub const IMPORT_SEGMENT_ROWS_MAX: usize = 1_000_000;
 
+/// Questions that recall is measured with: the interval of ten thousand is a few thousandths wide, and that of ten times
+/// as many is still resampled within seconds.
+pub const RECALL_QUERIES_MAX: usize = 100_000;
+
 /// Threads that may be asked for. More than any machine this runs on; each costs a stack.
 pub const THREADS_MAX: u16 = 1024;
 

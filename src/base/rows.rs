@@ -75,6 +75,17 @@ impl RowSet {
         self.0.range_cardinality(..row.0)
     }
 
+    /// The row of the set that has `rank` rows of it below, if there is one.
+    ///
+    /// ```
+    /// use ascribe::base::{RowId, RowSet};
+    /// let rows: RowSet = [1, 2, 7].map(RowId).into_iter().collect();
+    /// assert_eq!((rows.nth(2), rows.nth(3)), (Some(RowId(7)), None));
+    /// ```
+    pub fn nth(&self, rank: u32) -> Option<RowId> {
+        self.0.select(rank).map(RowId)
+    }
+
     /// The rows in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = RowId> + '_ {
         self.0.iter().map(RowId)

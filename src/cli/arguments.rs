@@ -9,6 +9,7 @@ use super::completions::CompletionsArguments;
 use super::create::CreateArguments;
 use super::delete::DeleteArguments;
 use super::demo::DemoArguments;
+use super::eval::EvalArguments;
 use super::import::ImportArguments;
 use super::ingest::IngestArguments;
 use super::query::QueryArguments;
@@ -51,6 +52,7 @@ pub(super) enum Verb {
     Alter(AlterArguments),
     Compact(CompactArguments),
     Stats(StatsArguments),
+    Eval(EvalArguments),
     Verify(VerifyArguments),
     Repair(RepairArguments),
     Demo(DemoArguments),

@@ -19,6 +19,13 @@ pub(super) fn write_manual(mut command: Command, out: &mut dyn Write) -> Result<
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     man.render_extra_section(&mut page)?;
+    write_verbs(&command, "ASCRIBE", &mut page)?;
+    let page = String::from_utf8_lossy(&page).replace(" EXTRA\n", " EXAMPLE\n");
+    out.write_all(page.as_bytes()).map_err(Failure::Output)
+}
+
+/// Writes a section for each verb of `command`, and for those below it.
+fn write_verbs(command: &Command, name: &str, page: &mut Vec<u8>) -> Result<(), Failure> {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
         let mut section = Vec::new();
         let man = Man::new(verb.clone());
@@ -26,13 +33,13 @@ pub(super) fn write_manual(mut command: Command, out: &mut dyn Write) -> Result<
         man.render_description_section(&mut section)?;
         man.render_options_section(&mut section)?;
         man.render_extra_section(&mut section)?;
-        let title = format!(".SH \"ASCRIBE {}\"\n", verb.get_name().to_uppercase());
-        page.extend_from_slice(title.as_bytes());
+        let name = format!("{name} {}", verb.get_name().to_uppercase());
+        page.extend_from_slice(format!(".SH \"{name}\"\n").as_bytes());
         // Sections of a verb's own page become parts of its section here.
         page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
+        write_verbs(verb, &name, page)?;
     }
-    let page = String::from_utf8_lossy(&page).replace(" EXTRA\n", " EXAMPLE\n");
-    out.write_all(page.as_bytes()).map_err(Failure::Output)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -45,7 +52,8 @@ mod tests {
             Command::new("query")
                 .about("Ask")
                 .after_help("Example:\n  ascribe query")
-                .arg(clap::Arg::new("side").long("side").help("Which end")),
+                .arg(clap::Arg::new("side").long("side").help("Which end"))
+                .subcommand(Command::new("below").about("Further down")),
         );
         let mut page = Vec::new();
         write_manual(command, &mut page).unwrap();
@@ -56,6 +64,7 @@ mod tests {
             verb.contains("side") && verb.contains(".SS EXAMPLE") && verb.contains("Which end"),
             "{verb}"
         );
-        assert!(!verb[5..].contains("\n.SH "), "{verb}");
+        let below = verb.find("\n.SH \"ASCRIBE QUERY BELOW\"").unwrap();
+        assert!(!verb[5..below].contains("\n.SH ") && verb[below..].contains("Further down"), "{verb}");
     }
 }

@@ -15,6 +15,7 @@
 //! | `delete.rs` | `delete`: rows by key or predicate |
 //! | `demo/` | `demo`: the whole main job on real data |
 //! | `duration.rs` | durations with units |
+//! | `eval.rs` | `eval`: how good the answers are |
 //! | `failure.rs` | errors as text and exit codes |
 //! | `import.rs` | `import`: rows whose vectors are ready |
 //! | `ingest.rs` | `ingest`: documents in, resumable |
@@ -41,6 +42,7 @@ mod create;
 mod delete;
 mod demo;
 mod duration;
+mod eval;
 mod failure;
 mod import;
 mod ingest;

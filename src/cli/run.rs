@@ -65,6 +65,7 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Delete(arguments) => arguments.run(session),
         Verb::Compact(arguments) => arguments.run(session),
         Verb::Stats(arguments) => arguments.run(session),
+        Verb::Eval(arguments) => arguments.run(session),
         Verb::Verify(arguments) => arguments.run(session),
         Verb::Repair(arguments) => arguments.run(session),
         Verb::Demo(arguments) => arguments.run(session),

@@ -32,6 +32,7 @@
 //! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `query_error.rs` | what can keep a question from being answered |
+//! | `sample.rs` | rows drawn by chance |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `segment.rs` | the open files of a segment |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
@@ -77,6 +78,7 @@ mod plan;
 mod prepare;
 mod query;
 mod query_error;
+mod sample;
 mod scan;
 mod segment;
 mod snapshot;

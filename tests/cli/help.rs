@@ -10,7 +10,8 @@ fn example(help: &str) -> Vec<&str> {
 
 #[test]
 fn every_example_works_as_printed() {
-    for arguments in VERBS.map(|verb| vec![verb, "--help"]).into_iter().chain([vec!["--help"]]) {
+    let others = [vec!["--help"], vec!["eval", "recall", "--help"]];
+    for arguments in VERBS.map(|verb| vec![verb, "--help"]).into_iter().chain(others) {
         let place = Scene::new();
         let help = place.run(&arguments).ok().out;
         let commands = example(&help);
@@ -80,6 +81,12 @@ fn wrong_usage_ends_with_2_and_suggests() {
         &["delete", "pets"],
         &["delete", "pets", "--key", "a", "--where", "year > 0"],
         &["compact", "completions", "tcsh"],
+        &["eval", "recall"],
+        &["eval", "lds", "pets"],
+        &["eval", "recall", "pets", "-k", "0"],
+        &["eval", "recall", "pets", "--queries", "0"],
+        &["eval", "recall", "pets", "--queries", "100001"],
+        &["eval", "recall", "pets", "--seed", "-1"],
         &["query", "pets", "x", "--label", "y"],
     ] {
         let run = place.run(arguments);

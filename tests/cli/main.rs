@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod encoders;
+mod evaluation;
 mod formats;
 mod help;
 mod inputs;

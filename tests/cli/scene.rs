@@ -49,7 +49,7 @@ impl Run {
 }
 
 /// Every verb that `--help` lists.
-pub(crate) const VERBS: [&str; 13] = [
+pub(crate) const VERBS: [&str; 14] = [
     "create",
     "alter",
     "ingest",
@@ -58,6 +58,7 @@ pub(crate) const VERBS: [&str; 13] = [
     "delete",
     "compact",
     "stats",
+    "eval",
     "verify",
     "repair",
     "demo",
