@@ -283,6 +283,29 @@ fn deleted_rows_answer_no_more() {
 }
 
 #[test]
+fn compaction_merges_segments_and_erases_what_was_deleted() {
+    let place = Scene::new();
+    place.run(&["create", "store", "--encoder", "hashed"]).ok();
+    let lines: String =
+        (0..9).map(|row| format!("{{\"id\": \"r{row}\", \"text\": \"text {row}\"}}\n")).collect();
+    place.run_with_input(&["ingest", "store", "-", "--key", "id", "--commit-rows", "3"], lines).ok();
+    place.run(&["delete", "store", "--key", "r4"]).ok();
+    let ask =
+        || keys(&place.run(&["query", "store", "text 7", "--format", "json"]).ok().json(), "proponents");
+    let before = ask();
+    assert!(before.len() > 4 && !before.contains(&"r4".to_owned()), "{before:?}");
+    assert_eq!(place.run(&["stats", "store", "--format", "json"]).ok().json()["segments"], 3);
+    let report = place.run(&["compact", "store", "--format", "json"]).ok().json();
+    assert_eq!((&report["merges"], &report["segments_merged"]), (&1.into(), &3.into()), "{report}");
+    assert_eq!((&report["rows_written"], &report["rows_erased"]), (&8.into(), &1.into()), "{report}");
+    assert_eq!((&report["segments"], &report["rows"]), (&1.into(), &8.into()), "{report}");
+    assert_eq!(ask(), before);
+    let again = place.run(&["compact", "store", "--format", "json"]).ok().json();
+    assert_eq!(again["merges"], 0, "{again}");
+    place.verify("store");
+}
+
+#[test]
 fn stats_have_the_names_of_the_contract() {
     let place = Scene::new().with_pets();
     let stats = place.run(&["stats", "pets", "--format", "json"]).ok().json();
