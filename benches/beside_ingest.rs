@@ -4,7 +4,7 @@
 //! `cargo bench --bench beside_ingest [-- ROWS WIDTH BATCHES]`: a store of ROWS rows; then a thread commits BATCHES batches of
 //! 1,000 rows, one after the other, while another asks for both ends all the time.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+#![allow(clippy::print_stdout, reason = "a table is what this program is for")]
 
 mod measure;
 
@@ -21,7 +21,7 @@ use ascribe::engine::{
 };
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
 
-use crate::measure::seconds;
+use crate::measure::{npy, run, seconds};
 
 /// Rows, values of a row and batches, unless given.
 const SIZES_DEFAULT: [usize; 3] = [100_000, 384, 100];
@@ -36,11 +36,7 @@ fn import(store: &mut Store, first: usize, rows: usize, width: usize) -> Outcome
     let fields = FieldNames::of_keys_file();
     let mut keys = from_reader(Cursor::new(keys), "keys", InputFormat::JsonLines, &fields)?;
     let mut stream = RandomStream::new(first as u64);
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.bytes());
-    bytes.extend((0..rows * width).flat_map(|_| (stream.unit() as f32 - 0.5).to_le_bytes()));
+    let bytes = npy(rows, width, (0..rows * width).map(|_| stream.unit() as f32 - 0.5));
     let import = Import {
         keys: keys.as_mut(),
         metadata: None,
@@ -106,18 +102,5 @@ fn table([rows, width, batches]: [usize; 3]) -> Outcome<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let mut sizes = SIZES_DEFAULT;
-    let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    sizes.iter_mut().zip(numbers).for_each(|(size, number)| *size = number);
-    match table(sizes) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(SIZES_DEFAULT, table)
 }

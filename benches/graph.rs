@@ -4,7 +4,7 @@
 //! one thread and with two; then for each beam the recall of the 10 best rows, by codes, the rows scored, and the time of a
 //! walk, the median of all questions.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+#![allow(clippy::print_stdout, reason = "a table is what this program is for")]
 
 mod measure;
 
@@ -13,19 +13,16 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ascribe::base::{Cancel, RandomStream, RowId};
+use ascribe::base::{Cancel, RowId};
 use ascribe::index::{
     FrozenColumn, FrozenGraph, GraphOptions, GraphRows, GraphWork, NativeBuilder, Walk, Walker, build_graph,
 };
 use ascribe::kernels::{CodeQueries, Kernels, code_row_bytes, encode_int8};
 
-use crate::measure::{median, seconds};
+use crate::measure::{clustered_vectors, median, run, seconds};
 
 /// Rows and values of a row, unless given.
 const SIZES_DEFAULT: [usize; 2] = [100_000, 384];
-
-/// Clusters of rows.
-const CLUSTERS: usize = 1000;
 
 /// Questions.
 const QUESTIONS: usize = 200;
@@ -34,27 +31,6 @@ const QUESTIONS: usize = 200;
 const BEAMS: [usize; 7] = [10, 16, 32, 64, 128, 256, 512];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// About normal: the sum of four uniform numbers.
-fn normal(stream: &mut RandomStream) -> f32 {
-    ((0..4).map(|_| stream.unit()).sum::<f64>() - 2.0) as f32 * 1.7
-}
-
-/// Vectors of length 1, each near one of the centres.
-fn vectors(count: usize, width: usize, seed: u64) -> Vec<f32> {
-    let mut centres = RandomStream::new(0);
-    let centres: Vec<f32> = (0..CLUSTERS * width).map(|_| normal(&mut centres)).collect();
-    let mut stream = RandomStream::new(seed);
-    let mut values = Vec::with_capacity(count * width);
-    for _ in 0..count {
-        let centre = stream.below(CLUSTERS as u64) as usize * width;
-        let row: Vec<f32> =
-            centres[centre..centre + width].iter().map(|value| value + 0.7 * normal(&mut stream)).collect();
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        values.extend(row.iter().map(|value| value / length));
-    }
-    values
-}
 
 /// Codes in memory.
 struct Rows {
@@ -122,14 +98,14 @@ fn best(rows: &Rows, query: &CodeQueries) -> Outcome<Vec<RowId>> {
 }
 
 fn table([rows, width]: [usize; 2]) -> Outcome<()> {
-    let coded = Rows::of(&vectors(rows, width, 1), width)?;
+    let coded = Rows::of(&clustered_vectors(rows, width, 1), width)?;
     let graph = build(&coded, 1)?;
     if build(&coded, 2)? != graph {
         return Err("two threads made another graph".into());
     }
     println!("{:?}", graph.head);
     let column = FrozenColumn { rows: &coded, graph: &graph };
-    let questions = vectors(QUESTIONS, width, 2);
+    let questions = clustered_vectors(QUESTIONS, width, 2);
     let queries = questions
         .chunks_exact(width)
         .map(|values| CodeQueries::new(&[values]))
@@ -154,18 +130,5 @@ fn table([rows, width]: [usize; 2]) -> Outcome<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let mut sizes = SIZES_DEFAULT;
-    let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    sizes.iter_mut().zip(numbers).for_each(|(size, number)| *size = number);
-    match table(sizes) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(SIZES_DEFAULT, table)
 }

@@ -4,7 +4,7 @@
 //! front to back and synced, as is its folder; the import is [`Store::import`] into an empty store, durable when it
 //! returns, from a mapped npy file and a keys file. Both read from the page cache.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+#![allow(clippy::print_stdout, reason = "a table is what this program is for")]
 
 mod measure;
 
@@ -21,7 +21,7 @@ use ascribe::engine::{ColumnDefinition, CreateOptions, Import, OnDuplicate, Open
 use ascribe::sources::{FieldNames, Matrix, Source, open_path};
 use ascribe::storage::FileMap;
 
-use crate::measure::median;
+use crate::measure::{median, run};
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared disk falls on all alike.
 const ROUNDS: usize = 7;
@@ -147,18 +147,5 @@ fn table(rows: usize, width: usize) -> Outcome<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
-    let rows = numbers.first().copied().unwrap_or(ROWS_DEFAULT);
-    let width = numbers.get(1).copied().unwrap_or(WIDTH_DEFAULT);
-    match table(rows, width) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run([ROWS_DEFAULT, WIDTH_DEFAULT], |[rows, width]| table(rows, width))
 }

@@ -14,7 +14,7 @@ use ascribe::base::limits::SCAN_CHUNK_ROWS;
 use ascribe::base::{ElementType, RandomStream};
 use ascribe::kernels::{Kernels, WideQuery};
 
-use crate::measure::{median, seconds};
+use crate::measure::{median, seconds, sizes};
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
 const ROUNDS: usize = 9;
@@ -135,12 +135,6 @@ fn table(rows: usize, width: usize) -> Option<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
-    let rows = numbers.first().copied().unwrap_or(ROWS_DEFAULT);
-    let width = numbers.get(1).copied().unwrap_or(WIDTH_DEFAULT);
-    if table(rows, width).is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let done = sizes([ROWS_DEFAULT, WIDTH_DEFAULT]).is_none_or(|[rows, width]| table(rows, width).is_some());
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

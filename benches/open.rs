@@ -3,7 +3,7 @@
 //! `cargo bench --bench open [-- SMALL LARGE WIDTH]`: medians of interleaved rounds, all files in the page cache. The
 //! first answer reads every value and verifies every block that it touches; the second one only reads.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+#![allow(clippy::print_stdout, reason = "a table is what this program is for")]
 
 mod measure;
 
@@ -20,7 +20,7 @@ use ascribe::engine::{
 };
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
 
-use crate::measure::median;
+use crate::measure::{median, npy, run};
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
 const ROUNDS: usize = 9;
@@ -30,17 +30,6 @@ const SIZES_DEFAULT: [usize; 3] = [10_000, 300_000, 384];
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-fn npy(rows: usize, width: usize) -> Vec<u8> {
-    let mut stream = RandomStream::new(1);
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.reserve_exact(2 + header.len() + 4 * rows * width);
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.bytes());
-    bytes.extend((0..rows * width).flat_map(|_| (stream.unit() as f32 - 0.5).to_le_bytes()));
-    bytes
-}
-
 fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
     let columns = vec![ColumnDefinition::embedding(EncoderSpecification::Vectors { width })];
     let create = CreateOptions { columns, ..CreateOptions::default() };
@@ -48,7 +37,8 @@ fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
     let keys: String = (0..rows).map(|row| format!("{{\"key\": \"document-{row:07}\"}}\n")).collect();
     let keys = std::io::Cursor::new(keys);
     let mut keys = from_reader(keys, "keys", InputFormat::JsonLines, &FieldNames::of_keys_file())?;
-    let bytes = npy(rows, width);
+    let mut stream = RandomStream::new(1);
+    let bytes = npy(rows, width, (0..rows * width).map(|_| stream.unit() as f32 - 0.5));
     let import = Import {
         keys: keys.as_mut(),
         metadata: None,
@@ -122,19 +112,5 @@ fn table(sizes: [usize; 2], width: usize) -> Outcome<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let mut sizes = SIZES_DEFAULT;
-    let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    sizes.iter_mut().zip(numbers).for_each(|(size, number)| *size = number);
-    let [small, large, width] = sizes;
-    match table([small, large], width) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(SIZES_DEFAULT, |[small, large, width]| table([small, large], width))
 }

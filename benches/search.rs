@@ -4,7 +4,7 @@
 //! clustered and of length 1, as embeddings of texts are; each round asks another question, and every answer by codes is
 //! compared with that of the exact scan.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what this program is for")]
+#![allow(clippy::print_stdout, reason = "a table is what this program is for")]
 
 mod measure;
 
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ascribe::attribution::Side;
-use ascribe::base::{Cancel, FieldDeclaration, FieldType, RandomStream};
+use ascribe::base::{Cancel, FieldDeclaration, FieldType};
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{
     Answer, ColumnDefinition, CreateOptions, Import, OnDuplicate, OpenOptions, Plan, Query, QueryInput,
@@ -25,7 +25,7 @@ use ascribe::engine::{
 use ascribe::kernels::code_row_bytes;
 use ascribe::sources::{FieldNames, InputFormat, Matrix, from_reader};
 
-use crate::measure::{median, seconds};
+use crate::measure::{clustered_vectors, median, npy, run, seconds};
 
 /// Rounds of each measurement. Interleaved, so that a slow moment of a shared machine falls on all alike.
 const ROUNDS: usize = 21;
@@ -33,31 +33,7 @@ const ROUNDS: usize = 21;
 /// Rows, values of a row and threads, unless given.
 const SIZES_DEFAULT: [usize; 3] = [100_000, 384, 1];
 
-/// Clusters of rows.
-const CLUSTERS: usize = 1000;
-
 type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// About normal: the sum of four uniform numbers.
-fn normal(stream: &mut RandomStream) -> f32 {
-    ((0..4).map(|_| stream.unit()).sum::<f64>() - 2.0) as f32 * 1.7
-}
-
-/// Vectors of length 1, each near one of the centres.
-fn vectors(count: usize, width: usize, seed: u64) -> Vec<f32> {
-    let mut centres = RandomStream::new(0);
-    let centres: Vec<f32> = (0..CLUSTERS * width).map(|_| normal(&mut centres)).collect();
-    let mut stream = RandomStream::new(seed);
-    let mut values = Vec::with_capacity(count * width);
-    for _ in 0..count {
-        let centre = stream.below(CLUSTERS as u64) as usize * width;
-        let row: Vec<f32> =
-            centres[centre..centre + width].iter().map(|value| value + 0.7 * normal(&mut stream)).collect();
-        let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        values.extend(row.iter().map(|value| value / length));
-    }
-    values
-}
 
 fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
     let columns = vec![ColumnDefinition::embedding(EncoderSpecification::Vectors { width })];
@@ -69,11 +45,7 @@ fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
         .collect();
     let keys = std::io::Cursor::new(keys);
     let mut keys = from_reader(keys, "keys", InputFormat::JsonLines, &FieldNames::of_keys_file())?;
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}\n");
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.bytes());
-    bytes.extend(vectors(rows, width, 1).iter().flat_map(|value| value.to_le_bytes()));
+    let bytes = npy(rows, width, clustered_vectors(rows, width, 1).into_iter());
     let import = Import {
         keys: keys.as_mut(),
         metadata: None,
@@ -115,7 +87,7 @@ fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
     build(&path, rows, width)?;
     let options = OpenOptions { threads: NonZeroUsize::new(threads), ..OpenOptions::default() };
     let reader = Reader::open_at(&path, options)?;
-    let questions = vectors(ROUNDS + 1, width, 2);
+    let questions = clustered_vectors(ROUNDS + 1, width, 2);
     let filter = Some("hundredth = 3".to_owned());
     let scan = |side| Query { side, plan: Plan::Scan, ..Query::text("") };
     let forms: [(&str, Query); 9] = [
@@ -180,18 +152,5 @@ fn table([rows, width, threads]: [usize; 3]) -> Outcome<()> {
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` adds `--bench`. Test runners start this program without it, to list or run tests: it has none.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let mut sizes = SIZES_DEFAULT;
-    let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    sizes.iter_mut().zip(numbers).for_each(|(size, number)| *size = number);
-    match table(sizes) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run(SIZES_DEFAULT, table)
 }
