@@ -6,7 +6,7 @@ use super::segment::ScannedCodes;
 use super::snapshot::Snapshot;
 use super::target::{ENDS, Question, Target};
 use crate::base::{Cancel, RowId};
-use crate::index::{Candidates, CodeScorer, GraphColumn, GraphRows, RowCodes, Threshold, Walk, WalkCounts};
+use crate::index::{Candidates, CodeScorer, GraphColumn, RowCodes, Threshold, Walk, WalkCounts};
 use crate::kernels::CodeQueries;
 use crate::storage::{FileError, GraphFile};
 
@@ -16,31 +16,13 @@ struct WalkedColumn<'a> {
     graph: &'a GraphFile,
 }
 
-impl GraphRows for WalkedColumn<'_> {
-    type Error = FileError;
+impl<'a> GraphColumn for WalkedColumn<'a> {
+    type Rows = ScannedCodes<'a>;
 
-    fn row_count(&self) -> u32 {
-        GraphRows::row_count(&self.codes)
+    fn rows(&self) -> &ScannedCodes<'a> {
+        &self.codes
     }
 
-    fn width(&self) -> usize {
-        GraphRows::width(&self.codes)
-    }
-
-    fn codes_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.codes.codes_at(rows)
-    }
-
-    fn scales_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.codes.scales_at(rows)
-    }
-
-    fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.codes.norms_at(rows)
-    }
-}
-
-impl GraphColumn for WalkedColumn<'_> {
     fn entry(&self) -> Option<u32> {
         self.graph.head().entry
     }

@@ -23,7 +23,7 @@ pub use code_scan::{CodeScorer, RowCodes};
 pub use graph::HnswRsBuilder;
 pub use graph::{
     BuildStop, CodedSpace, Draft, FrozenColumn, FrozenGraph, GraphBuilder, GraphColumn, GraphError,
-    GraphOptions, GraphRows, GraphWork, NativeBuilder, Walk, WalkCounts, Walker, build_graph,
+    GraphOptions, GraphRows, GraphWork, NativeBuilder, ReadError, Walk, WalkCounts, Walker, build_graph,
 };
 pub use quantise::{CodedRows, QuantiseError, quantise_rows};
 pub use scan::{RowScore, RowScorer, RowValues, ScanError, score_rows};

@@ -33,8 +33,17 @@ pub trait GraphRows: Sync {
     fn norms_at(&self, rows: &[u32]) -> Result<&[u8], Self::Error>;
 }
 
+/// What reading a column with a graph can fail with.
+pub type ReadError<C> = <<C as GraphColumn>::Rows as GraphRows>::Error;
+
 /// A column with a graph. What it says need not be true: a walk checks every row that it is led to.
-pub trait GraphColumn: GraphRows {
+pub trait GraphColumn: Sync {
+    /// Its codes.
+    type Rows: GraphRows;
+
+    /// Its codes.
+    fn rows(&self) -> &Self::Rows;
+
     /// Where a walk begins; none in a graph without rows.
     fn entry(&self) -> Option<u32>;
 
@@ -45,11 +54,11 @@ pub trait GraphColumn: GraphRows {
     ///
     /// # Errors
     /// The bytes cannot be read or are damaged.
-    fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), Self::Error>;
+    fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), ReadError<Self>>;
 
     /// Appends the rows that every walk scores.
     ///
     /// # Errors
     /// The bytes cannot be read or are damaged.
-    fn scanned(&self, rows: &mut Vec<u32>) -> Result<(), Self::Error>;
+    fn scanned(&self, rows: &mut Vec<u32>) -> Result<(), ReadError<Self>>;
 }

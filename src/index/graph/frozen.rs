@@ -70,31 +70,13 @@ pub struct FrozenColumn<'a, R> {
     pub graph: &'a FrozenGraph,
 }
 
-impl<R: GraphRows> GraphRows for FrozenColumn<'_, R> {
-    type Error = R::Error;
-
-    fn row_count(&self) -> u32 {
-        self.rows.row_count()
-    }
-
-    fn width(&self) -> usize {
-        self.rows.width()
-    }
-
-    fn codes_at(&self, rows: &[u32]) -> Result<&[u8], R::Error> {
-        self.rows.codes_at(rows)
-    }
-
-    fn scales_at(&self, rows: &[u32]) -> Result<&[u8], R::Error> {
-        self.rows.scales_at(rows)
-    }
-
-    fn norms_at(&self, rows: &[u32]) -> Result<&[u8], R::Error> {
-        self.rows.norms_at(rows)
-    }
-}
-
 impl<R: GraphRows> GraphColumn for FrozenColumn<'_, R> {
+    type Rows = R;
+
+    fn rows(&self) -> &R {
+        self.rows
+    }
+
     fn entry(&self) -> Option<u32> {
         self.graph.head.entry
     }

@@ -61,7 +61,7 @@ pub use builder::{GraphBuilder, GraphOptions, build_graph};
 #[cfg(feature = "hnsw_rs")]
 pub use builder_hnsw_rs::HnswRsBuilder;
 pub use builder_native::NativeBuilder;
-pub use column::{GraphColumn, GraphRows};
+pub use column::{GraphColumn, GraphRows, ReadError};
 pub use draft::Draft;
 pub use error::{BuildStop, GraphError};
 pub use frozen::{FrozenColumn, FrozenGraph};

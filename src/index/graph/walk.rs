@@ -5,7 +5,7 @@
 //! that a graph says is believed: a row is visited at most once, and each is looked up before it is read.
 
 use super::beam::{Beam, Scored, Space};
-use super::column::GraphColumn;
+use super::column::{GraphColumn, GraphRows, ReadError};
 use super::error::GraphError;
 use crate::base::limits::{GRAPH_FILTER_WIDENING_MAX, GRAPH_ROWS_MAX};
 use crate::base::{RowId, RowSet};
@@ -56,11 +56,11 @@ struct Asked<'a, C> {
 }
 
 impl<C: GraphColumn> Space for Asked<'_, C> {
-    type Error = GraphError<C::Error>;
+    type Error = GraphError<ReadError<C>>;
 
     #[inline]
     fn row_count(&self) -> u32 {
-        self.column.row_count()
+        self.column.rows().row_count()
     }
 
     #[inline]
@@ -74,15 +74,15 @@ impl<C: GraphColumn> Space for Asked<'_, C> {
         rows: &[u32],
         sums: &mut Vec<i32>,
         scores: &mut Vec<f32>,
-    ) -> Result<(), GraphError<C::Error>> {
+    ) -> Result<(), GraphError<ReadError<C>>> {
         scores.clear();
         if rows.is_empty() {
             return Ok(());
         }
         sums.resize(rows.len(), 0);
-        let codes = self.column.codes_at(rows).map_err(GraphError::Read)?;
+        let codes = self.column.rows().codes_at(rows).map_err(GraphError::Read)?;
         self.kernels.code_dots_at(self.query, codes, rows, sums)?;
-        let scales = self.column.scales_at(rows).map_err(GraphError::Read)?.as_chunks::<4>().0;
+        let scales = self.column.rows().scales_at(rows).map_err(GraphError::Read)?.as_chunks::<4>().0;
         for (&row, &sum) in rows.iter().zip(&*sums) {
             let scale = scales.get(row as usize).ok_or_else(|| self.no_such_row(row))?;
             scores.push((f64::from(sum) * (f64::from(f32::from_le_bytes(*scale)) * self.factor)) as f32);
@@ -90,8 +90,8 @@ impl<C: GraphColumn> Space for Asked<'_, C> {
         Ok(())
     }
 
-    fn no_such_row(&self, row: u32) -> GraphError<C::Error> {
-        GraphError::NoSuchRow { row, rows: self.column.row_count() }
+    fn no_such_row(&self, row: u32) -> GraphError<ReadError<C>> {
+        GraphError::NoSuchRow { row, rows: self.column.rows().row_count() }
     }
 }
 
@@ -123,14 +123,15 @@ impl Walker {
         column: &C,
         walk: &Walk<'_>,
         found: &mut Vec<(RowId, f64)>,
-    ) -> Result<WalkCounts, GraphError<C::Error>> {
+    ) -> Result<WalkCounts, GraphError<ReadError<C>>> {
         found.clear();
         let (query, kernels) = (walk.query, walk.kernels);
-        if code_row_bytes(query.width()) != code_row_bytes(column.width()) || query.width() != column.width()
+        if code_row_bytes(query.width()) != code_row_bytes(column.rows().width())
+            || query.width() != column.rows().width()
         {
-            return Err(GraphError::Width { query: query.width(), column: column.width() });
+            return Err(GraphError::Width { query: query.width(), column: column.rows().width() });
         }
-        let rows = column.row_count();
+        let rows = column.rows().row_count();
         if rows > GRAPH_ROWS_MAX {
             return Err(GraphError::Refused {
                 reason: format!("{rows} rows are more than {GRAPH_ROWS_MAX}"),
@@ -143,7 +144,7 @@ impl Walker {
         if let Some(entry) = column.entry() {
             self.beam.begin(&asked, entry)?;
             self.beam.descend(&asked, column.levels(), 0)?;
-            self.beam.walk(&asked, 0, widened(walk, column.row_count()))?;
+            self.beam.walk(&asked, 0, widened(walk, column.rows().row_count()))?;
             self.best.extend_from_slice(self.beam.nearest.rows());
         }
         self.scan(&asked)?;
@@ -165,7 +166,7 @@ impl Walker {
     }
 
     /// Scores the rows that every walk scores.
-    fn scan<C: GraphColumn>(&mut self, asked: &Asked<'_, C>) -> Result<(), GraphError<C::Error>> {
+    fn scan<C: GraphColumn>(&mut self, asked: &Asked<'_, C>) -> Result<(), GraphError<ReadError<C>>> {
         self.scanned.clear();
         asked.column.scanned(&mut self.scanned).map_err(GraphError::Read)?;
         if let Some(row) = self.scanned.iter().find(|row| **row >= asked.row_count()) {
