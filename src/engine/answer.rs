@@ -60,6 +60,14 @@ impl Query {
         }
     }
 
+    /// Whether the two differ in nothing but what they ask about.
+    pub(super) fn differs_only_in_input(&self, other: &Self) -> bool {
+        let Self { input: _, k, side, filter, kind, column, exact, background, plan } = self;
+        (k, side, filter, kind) == (&other.k, &other.side, &other.filter, &other.kind)
+            && (column, exact, background, plan)
+                == (&other.column, &other.exact, &other.background, &other.plan)
+    }
+
     /// The ten strongest rows at each end for a text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(QueryInput::Text(text.into()))

@@ -13,6 +13,7 @@ use super::options::Watch;
 use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use crate::base::SegmentId;
+use crate::format::SegmentRecord;
 
 /// What merging did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,20 +183,15 @@ fn commit_merged(ledger: &Ledger, merged: &Merged, task: &Task<'_>) -> Result<bo
         return Ok(false);
     }
     ledger.commit(transaction, "compact")?;
-    let bytes_of = |view: &SegmentView| {
-        let columns = view.segment.columns().map(|file| file.file().length()).sum::<u64>();
-        view.segment.rows.file().length() + columns
-    };
     let record = merged.record();
     task.report(|report| {
         report.merges += usize::from(record.is_some());
         report.segments_merged += merged.sources().len();
         report.rows += record.map_or(0, |record| u64::from(record.row_count));
         report.rows_erased += merged.erased_rows();
-        report.bytes_before += merged.sources().iter().map(bytes_of).sum::<u64>();
-        report.bytes_after += record.map_or(0, |record| {
-            record.rows.length + record.columns.iter().map(|column| column.file.length).sum::<u64>()
-        });
+        report.bytes_before +=
+            merged.sources().iter().map(|source| source.segment.record.length()).sum::<u64>();
+        report.bytes_after += record.map_or(0, SegmentRecord::length);
     });
     Ok(true)
 }

@@ -84,9 +84,8 @@ fn ask(snapshot: &Snapshot, query: &Query, cancel: &Cancel) -> Result<Answer, Co
 /// Live rows, evenly spread.
 fn sample_rows(snapshot: &Snapshot, count: usize) -> Vec<(usize, RowId)> {
     let step = (snapshot.row_count() as usize / count).max(1);
-    let views = snapshot.inner.segments.iter().enumerate();
-    let rows = views.flat_map(|(segment, view)| view.iter_live().map(move |row| (segment, row)));
-    rows.step_by(step).take(count).collect()
+    let numbers = (0..snapshot.row_count()).step_by(step).take(count);
+    numbers.filter_map(|number| snapshot.live_row(number)).collect()
 }
 
 /// For some fields a filter that chooses the rows with the value of a sampled row, and one for the others.

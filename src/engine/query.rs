@@ -43,12 +43,8 @@ impl Snapshot {
     /// # Complexity
     /// One pass for each four queries.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
-        let share = |left: &Query, right: &Query| {
-            let key = |query: &Query| Query { input: QueryInput::Key(String::new()), ..query.clone() };
-            key(left) == key(right)
-        };
         let mut answers = Vec::with_capacity(queries.len());
-        for group in queries.chunk_by(share) {
+        for group in queries.chunk_by(Query::differs_only_in_input) {
             for group in group.chunks(CODE_QUERIES_MAX) {
                 answers.extend(self.query_group(group, cancel)?);
             }

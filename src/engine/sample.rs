@@ -16,25 +16,26 @@ impl Snapshot {
     /// # Complexity
     /// O(count x segments); rows that are not drawn are not looked at.
     pub fn sample_keys(&self, count: usize, seed: u64) -> Result<Vec<String>, FileError> {
-        let numbers = draw(self.row_count(), count, seed);
-        numbers.filter_map(|number| self.live_key(number).transpose()).collect()
+        let rows = draw(self.row_count(), count, seed).filter_map(|number| self.live_row(number));
+        rows.map(|(segment, row)| self.inner.segments[segment].segment.rows.key(row).map(str::to_owned))
+            .collect()
     }
 
-    /// The key of the live row that has `number` live ones before it, over all segments.
-    fn live_key(&self, mut number: u64) -> Result<Option<String>, FileError> {
-        for view in &self.inner.segments {
+    /// The live row that has `number` live ones before it, over all segments, and the position of its segment.
+    pub(super) fn live_row(&self, mut number: u64) -> Option<(usize, RowId)> {
+        for (segment, view) in self.inner.segments.iter().enumerate() {
             if number >= view.live_rows() {
                 number -= view.live_rows();
                 continue;
             }
-            let Ok(place) = u32::try_from(number) else { return Ok(None) };
+            let place = u32::try_from(number).ok()?;
             let row = match &view.live {
-                Some(live) => live.nth(place),
-                None => Some(RowId(place)),
+                Some(live) => live.nth(place)?,
+                None => RowId(place),
             };
-            return row.map(|row| view.segment.rows.key(row).map(str::to_owned)).transpose();
+            return Some((segment, row));
         }
-        Ok(None)
+        None
     }
 }
 

@@ -171,14 +171,9 @@ pub(super) fn write_segment(
         rows.push(document, &declared, is_typed)?;
     }
     let rows = rows.write(context.storage.as_ref(), segment, &declared)?;
-    let bytes = rows.length + files.iter().map(|column| column.file.length).sum::<u64>();
-    transaction.add_segment(SegmentRecord {
-        id: segment,
-        place: segment,
-        row_count,
-        rows,
-        columns: files,
-    })?;
+    let record = SegmentRecord { id: segment, place: segment, row_count, rows, columns: files };
+    let bytes = record.length();
+    transaction.add_segment(record)?;
     Ok(bytes)
 }
 

@@ -144,6 +144,13 @@ pub struct SegmentRecord {
     pub columns: Vec<SegmentColumnRecord>,
 }
 
+impl SegmentRecord {
+    /// Bytes of all its files.
+    pub fn length(&self) -> u64 {
+        self.rows.length + self.columns.iter().map(|column| column.file.length).sum::<u64>()
+    }
+}
+
 /// Deleted rows of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct DeletedRecord {

@@ -4,7 +4,7 @@
 //! it was made from, and may be missing or removed at any time. It is a file of its own, so that the codes serve as soon as
 //! they are there, and neither is written again for the other.
 
-use super::index_file::{UNFINISHED, io_error};
+use super::index_file::{UNFINISHED, begin_unfinished, io_error};
 use super::medium::Storage;
 use super::sealed::{FileError, SealedFile, SealedWriter};
 use crate::base::{ColumnId, SegmentId};
@@ -51,10 +51,7 @@ pub fn write_graph_file(
         let reason = format!("it has {given:?} bytes of links, its head promises {expected:?}");
         return Err(FileError::Content { path: storage.describe(&unfinished), reason });
     }
-    if storage.exists(&unfinished).map_err(io_error(storage, "find", &unfinished))? {
-        storage.remove(&unfinished).map_err(io_error(storage, "remove", &unfinished))?;
-    }
-    let mut writer = SealedWriter::create(storage, &unfinished, &graph_header(column))?;
+    let mut writer = begin_unfinished(storage, &unfinished, &graph_header(column))?;
     writer.section(graph_section::ORIGIN, &encode_origin(origin))?;
     writer.section(graph_section::HEAD, &head)?;
     write_numbers(&mut writer, graph_section::LINKS, content.links)?;

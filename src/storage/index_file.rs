@@ -8,7 +8,7 @@ use super::medium::Storage;
 use super::sealed::{FileError, SealedFile, SealedWriter};
 use crate::base::{ColumnId, RowId, SegmentId};
 use crate::format::{
-    FileKind, FileRecord, IndexHeader, Section, decode_origin, encode_origin, index_section,
+    FileKind, FileRecord, Header, IndexHeader, Section, decode_origin, encode_origin, index_section,
 };
 
 /// What the name of an index file ends with while it is written.
@@ -22,6 +22,18 @@ pub fn index_file_name(segment: SegmentId, column: ColumnId) -> String {
 /// The name that an index or graph file in the making will get; every other name is its own.
 pub(super) fn finished_index_name(name: &str) -> &str {
     name.strip_suffix(UNFINISHED).unwrap_or(name)
+}
+
+/// Begins a derived file under its unfinished name. What is left of an earlier attempt is removed.
+pub(super) fn begin_unfinished(
+    storage: &dyn Storage,
+    unfinished: &str,
+    header: &Header,
+) -> Result<SealedWriter, FileError> {
+    if storage.exists(unfinished).map_err(io_error(storage, "find", unfinished))? {
+        storage.remove(unfinished).map_err(io_error(storage, "remove", unfinished))?;
+    }
+    SealedWriter::create(storage, unfinished, header)
 }
 
 /// Writes an index file row by row.
@@ -48,10 +60,7 @@ impl<'a> IndexFileWriter<'a> {
         origin: FileRecord,
     ) -> Result<Self, FileError> {
         let unfinished = format!("{}{UNFINISHED}", index_file_name(header.segment, header.column));
-        if storage.exists(&unfinished).map_err(io_error(storage, "find", &unfinished))? {
-            storage.remove(&unfinished).map_err(io_error(storage, "remove", &unfinished))?;
-        }
-        let mut writer = SealedWriter::create(storage, &unfinished, &header.to_header())?;
+        let mut writer = begin_unfinished(storage, &unfinished, &header.to_header())?;
         writer.section(index_section::ORIGIN, &encode_origin(origin))?;
         writer.begin_section(index_section::CODES)?;
         let (scales, errors, norms) = (Vec::new(), Vec::new(), Vec::new());
