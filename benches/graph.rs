@@ -79,7 +79,7 @@ impl GraphRows for Rows {
 fn build(rows: &Rows, threads: usize) -> Outcome<FrozenGraph> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (cancel, mut advance) = (Cancel::new(), |_| ());
-    let mut work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut advance };
+    let mut work = GraphWork { pool: &pool, pause: &|| (), cancel: &cancel, advance: &mut advance };
     let begun = Instant::now();
     let graph = build_graph(&NativeBuilder, rows, &GraphOptions::default(), &mut work)?;
     println!("built with {threads} thread(s) in {:.2} s", begun.elapsed().as_secs_f64());

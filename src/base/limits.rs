@@ -174,9 +174,9 @@ pub const SCAN_CHUNK_ROWS: u32 = 1024;
 /// that a second pass over them, for norms, does not go to memory again.
 pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
 
-/// Rows from which a segment gets an index unless told otherwise. Scanning the values of fewer takes less than a quarter
-/// of a millisecond, and a file more to open takes a part of that.
-pub const INDEX_ROWS_MIN: u32 = 2048;
+/// Rows from which a segment gets an index unless told otherwise. Scanning the values of fewer takes less than a tenth of a
+/// millisecond; but commits of a thousand rows, twenty of which may wait to be merged, would double the time of a query.
+pub const INDEX_ROWS_MIN: u32 = 512;
 
 /// Segments from which the background merges a run of them: each row is then written again once in every fourfold growth
 /// of its segment at most, and few segments are left to look at.
@@ -190,6 +190,10 @@ pub const COMPACTION_SEGMENTS_SMALL: usize = 16;
 
 /// Rows that a merged segment may have: six gigabytes of vectors of 384 values, and an hour to build a graph over them.
 pub const COMPACTION_ROWS_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes from which a segment that nobody holds any more is let go on a thread of its own: to give back the pages of so many
+/// takes about a tenth of a millisecond, as long as to hand it over and be waited for.
+pub const RETIRED_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Deleted rows from which a segment is written anew alone, if they are a quarter of it.
 pub const COMPACTION_DELETED_ROWS_MIN: u64 = 1024;
@@ -235,9 +239,9 @@ pub const GRAPH_BUILD_BEAM: usize = 200;
 /// one of fifty of a row's best neighbours is missed, and the graph is the same with any number of threads.
 pub const GRAPH_BATCH_PART: usize = 50;
 
-/// Values of rows that a thread puts into a graph before it looks up: 16 rows of 384 values take about five
-/// milliseconds, for which a query that shares the threads waits.
-pub const GRAPH_SLICE_VALUES: usize = 16 * 384;
+/// Values of rows that a thread puts into a graph before it looks up: 4 rows of 384 values take about a millisecond, for
+/// which a query that shares the threads waits.
+pub const GRAPH_SLICE_VALUES: usize = 4 * 384;
 
 /// One row in this many, those of largest norm, is scored by every walk instead of standing in the graph: the square of
 /// their norm would swallow the distances between all others.

@@ -10,8 +10,9 @@ use super::compare::compare;
 use super::ledger::Ledger;
 use super::merge::{MergeWatch, Merged, merge, merge_steps};
 use super::options::Watch;
-use super::segment::SegmentView;
+use super::segment::{Segment, SegmentView};
 use super::snapshot::Snapshot;
+use super::traffic::Pace;
 use crate::base::SegmentId;
 use crate::format::SegmentRecord;
 
@@ -164,10 +165,11 @@ fn merge_group(
     group: Vec<SegmentView>,
     task: &Task<'_>,
 ) -> Result<(), CompactError> {
-    let watch = MergeWatch { cancel: task.cancel(), advance: &|rows| task.advance(rows) };
+    let pace = Pace::new(&ledger.context.traffic);
+    let watch = MergeWatch { pace: &pace, cancel: task.cancel(), advance: &|rows| task.advance(rows) };
     let merged = merge(snapshot, group, ledger.numbers(), &watch)?;
-    let committed =
-        compare(snapshot, &merged, task.cancel()).and_then(|()| commit_merged(ledger, &merged, task));
+    let committed = compare(snapshot, &merged, task.cancel())
+        .and_then(|segment| commit_merged(ledger, &merged, segment, task));
     // After a failed commit the catalog may name the files already.
     if !matches!(committed, Ok(true) | Err(CompactError::Transaction(_))) {
         merged.discard(ledger.context.storage.as_ref());
@@ -176,10 +178,15 @@ fn merge_group(
 }
 
 /// Puts the merged segment in the place of its sources; false if these have changed otherwise than by deletes.
-fn commit_merged(ledger: &Ledger, merged: &Merged, task: &Task<'_>) -> Result<bool, CompactError> {
+fn commit_merged(
+    ledger: &Ledger,
+    merged: &Merged,
+    segment: Option<Arc<Segment>>,
+    task: &Task<'_>,
+) -> Result<bool, CompactError> {
     let mut transaction = ledger.begin_next(task.cancel()).ok_or(CompactError::Cancelled)?;
     let renumber = |source, row| merged.row(source, row);
-    if !transaction.replace(merged.sources(), merged.record(), renumber)? {
+    if !transaction.replace(merged.sources(), segment, renumber) {
         return Ok(false);
     }
     ledger.commit(transaction, "compact")?;

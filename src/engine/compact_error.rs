@@ -29,6 +29,9 @@ pub enum CompactError {
         /// Bytes that are free.
         free_bytes: u64,
     },
+    /// The system refuses a thread.
+    #[error("cannot start a thread to compare answers before and after the merge: {0}")]
+    Thread(#[from] rayon::ThreadPoolBuildError),
     /// How much room there is cannot be told.
     #[error("cannot tell how much room there is in {path}: {source}")]
     FreeSpace {

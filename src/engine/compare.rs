@@ -11,6 +11,7 @@ use super::segment::{Segment, SegmentView};
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, FieldDeclaration, FieldValue, RowId, RowSet};
 use crate::format::{ColumnKind, metadata_value};
+use crate::storage::FileError;
 use std::sync::Arc;
 
 /// Rows that are looked up, and vectors that are asked about.
@@ -19,27 +20,35 @@ const SAMPLE_QUERIES: usize = 4;
 /// Fields that filters are tried on.
 const SAMPLE_FIELDS: usize = 3;
 
-/// Checks that the merged segment answers as its sources do.
+/// Checks that the merged segment answers as its sources do, and returns it: open, and with the blocks that queries look at
+/// checked, so that the first query after the commit does not have to. `None` if it has no rows.
 ///
 /// # Errors
 /// It does not, or one of the two cannot be asked.
 ///
 /// # Complexity
 /// Some dozen queries for each column.
-pub(super) fn compare(snapshot: &Snapshot, merged: &Merged, cancel: &Cancel) -> Result<(), CompactError> {
+pub(super) fn compare(
+    snapshot: &Snapshot,
+    merged: &Merged,
+    cancel: &Cancel,
+) -> Result<Option<Arc<Segment>>, CompactError> {
     let differs = |reason: String| Err(CompactError::Differs { reason });
     let mut sources = merged.sources().to_vec();
     sources.sort_by_key(|view| view.segment.record.id);
-    let old = snapshot.of_segments(sources);
+    // In the pool of the others, queries would wait for the whole of each of these.
+    let context = snapshot.inner.context.beside()?;
+    let old = snapshot.of_segments(&context, sources);
     let Some(record) = merged.record() else {
-        return if old.row_count() == 0 { Ok(()) } else { differs("rows are missing".to_owned()) };
+        return if old.row_count() == 0 { Ok(None) } else { differs("rows are missing".to_owned()) };
     };
-    let segment = Segment::open(snapshot.inner.context.storage.as_ref(), record, None)?;
-    let new = snapshot.of_segments(vec![SegmentView::new(Arc::new(segment), RowSet::new())]);
+    let segment = Arc::new(Segment::open(snapshot.inner.context.storage.as_ref(), record, None)?);
+    let new = snapshot.of_segments(&context, vec![SegmentView::new(Arc::clone(&segment), RowSet::new())]);
     if old.row_count() != new.row_count() {
         return differs(format!("{} rows became {}", old.row_count(), new.row_count()));
     }
     let rows = sample_rows(&old, SAMPLE_ROWS);
+    let key = |segment: usize, row| Ok(old.row_at(segment, row)?.key);
     for &(segment, row) in &rows {
         let before = old.row_at(segment, row)?;
         let after = new.row(&before.key)?;
@@ -54,28 +63,31 @@ pub(super) fn compare(snapshot: &Snapshot, merged: &Merged, cancel: &Cancel) -> 
             continue;
         }
         let step = rows.len().div_ceil(SAMPLE_QUERIES).max(1);
-        for (number, &(segment, row)) in rows.iter().step_by(step).enumerate() {
-            let key = old.row_at(segment, row)?.key;
-            for filter in std::iter::once(None).chain(filters.iter().map(|filter| Some(filter.clone()))) {
-                let query = Query {
-                    column: Some(column.name.clone()),
-                    // The first without an index: every stored value is read once.
-                    exact: number == 0 && filter.is_none(),
-                    filter,
-                    ..Query::new(QueryInput::Key(key.clone()))
-                };
-                let (before, after) = (ask(&old, &query, cancel)?, ask(&new, &query, cancel)?);
-                if let Some(reason) = difference(&before, &after) {
-                    return differs(format!("asked about {key:?} with filter {:?}: {reason}", query.filter));
+        let asked = rows.iter().step_by(step).map(|&(segment, row)| {
+            Ok(Query { column: Some(column.name.clone()), ..Query::new(QueryInput::Key(key(segment, row)?)) })
+        });
+        let asked = asked.collect::<Result<Vec<Query>, FileError>>()?;
+        // One without an index: every stored value is read once.
+        let exact = asked.iter().take(1).map(|query| Query { exact: true, ..query.clone() }).collect();
+        let filtered = filters.iter().map(|filter| {
+            asked.iter().map(|query| Query { filter: Some(filter.clone()), ..query.clone() }).collect()
+        });
+        for queries in [exact, asked.clone()].into_iter().chain(filtered) {
+            let (before, after) = (ask(&old, &queries, cancel)?, ask(&new, &queries, cancel)?);
+            for (query, (before, after)) in queries.iter().zip(before.iter().zip(&after)) {
+                if let Some(reason) = difference(before, after) {
+                    let Query { input, filter, .. } = query;
+                    return differs(format!("asked about {input:?} with filter {filter:?}: {reason}"));
                 }
             }
         }
     }
-    Ok(())
+    Ok(Some(segment))
 }
 
-fn ask(snapshot: &Snapshot, query: &Query, cancel: &Cancel) -> Result<Answer, CompactError> {
-    snapshot.query(query, cancel).map_err(|error| match error {
+/// Asks about several rows in one pass.
+fn ask(snapshot: &Snapshot, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, CompactError> {
+    snapshot.query_all(queries, cancel).map_err(|error| match error {
         QueryError::Cancelled => CompactError::Cancelled,
         error => error.into(),
     })

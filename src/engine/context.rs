@@ -7,6 +7,8 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use super::buffers::ScoreBuffers;
 use super::options::OpenOptions;
+use super::retirement::Retirement;
+use super::traffic::{Pace, Traffic};
 use super::walkers::Walkers;
 use crate::base::Clock;
 use crate::encoder::{Device, Encoder};
@@ -36,6 +38,10 @@ pub(super) struct Context {
     pub(super) graph: Option<GraphMaker>,
     pub(super) buffers: ScoreBuffers,
     pub(super) walkers: Walkers,
+    pub(super) retirement: Retirement,
+    pub(super) traffic: Arc<Traffic>,
+    /// Of queries that are themselves work that nobody waits for.
+    pub(super) pace: Option<Pace>,
 }
 
 impl Context {
@@ -43,11 +49,7 @@ impl Context {
         storage: Arc<dyn Storage>,
         options: OpenOptions,
     ) -> Result<Arc<Self>, ThreadPoolBuildError> {
-        let threads = options.threads.map_or(0, NonZeroUsize::get);
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|thread| format!("ascribe-{thread}"))
-            .build()?;
+        let pool = thread_pool("ascribe", options.threads.map_or(0, NonZeroUsize::get))?;
         let OpenOptions {
             encoders,
             kernels,
@@ -81,6 +83,33 @@ impl Context {
             graph,
             buffers: ScoreBuffers::default(),
             walkers: Walkers::default(),
+            retirement: Retirement::default(),
+            traffic: Arc::default(),
+            pace: None,
         }))
     }
+
+    /// For queries that nobody waits for: they make way for others, and have one thread of their own, as in one pool others
+    /// would wait for all of their tasks.
+    pub(super) fn beside(&self) -> Result<Arc<Self>, ThreadPoolBuildError> {
+        Ok(Arc::new(Self {
+            storage: Arc::clone(&self.storage),
+            pool: thread_pool("ascribe-beside", 1)?,
+            clock: Arc::clone(&self.clock),
+            given: self.given.clone(),
+            devices: self.devices.clone(),
+            buffers: ScoreBuffers::default(),
+            walkers: Walkers::default(),
+            retirement: Retirement::default(),
+            traffic: Arc::default(),
+            pace: Some(Pace::new(&self.traffic)),
+            ..*self
+        }))
+    }
+}
+
+/// A pool of threads; of as many as the machine has cores for 0.
+fn thread_pool(name: &'static str, threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+    let name = move |thread| format!("{name}-{thread}");
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()
 }

@@ -3,7 +3,8 @@
 //! An index is made from sealed files alone and named by no commit, so that building needs neither the writer nor a
 //! transaction, and a crash in the middle leaves the store as it was.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
@@ -12,8 +13,9 @@ use super::context::Context;
 use super::options::Watch;
 use super::segment::{ScannedCodes, ScannedColumn, Segment};
 use super::snapshot::Snapshot;
+use super::traffic::Pace;
 use crate::base::limits::SCAN_CHUNK_ROWS;
-use crate::base::{Cancel, ColumnId, RowId};
+use crate::base::{Cancel, ColumnId, RowId, SegmentId};
 use crate::format::GraphMaker;
 #[cfg(feature = "hnsw_rs")]
 use crate::index::HnswRsBuilder;
@@ -54,43 +56,89 @@ pub struct IndexReport {
 
 type Task<'a> = super::background::Task<'a, Snapshot, IndexReport, IndexError>;
 
-/// Builds indexes on a thread of its own, one after the other, as long as there is one to build.
+/// Builds what queries are faster with: codes on one thread, graphs on another. A graph takes minutes where codes take
+/// seconds, and codes of newer segments must not wait for it.
 #[derive(Debug)]
-pub(super) struct Indexer(Background<Snapshot, IndexReport, IndexError>);
+pub(super) struct Indexer {
+    codes: Background<Snapshot, IndexReport, IndexError>,
+    graphs: Arc<Background<Snapshot, IndexReport, IndexError>>,
+    current: Arc<Current>,
+}
+
+/// The segments of the newest state: what is being made for another is of no use any more.
+#[derive(Debug, Default)]
+struct Current(Mutex<BTreeSet<SegmentId>>);
+
+impl Current {
+    fn segments(&self) -> MutexGuard<'_, BTreeSet<SegmentId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, segment: &Segment) -> bool {
+        self.segments().contains(&segment.record.id)
+    }
+}
 
 impl Indexer {
     pub(super) fn new() -> Self {
-        Self(Background::new("ascribe-index", |snapshot: Snapshot, task| build_missing(&snapshot, task)))
+        let current = Arc::new(Current::default());
+        let known = Arc::clone(&current);
+        let build = move |snapshot: Snapshot, task: &Task<'_>| build_graphs(&snapshot, &known, task);
+        let graphs = Arc::new(Background::new("ascribe-graph", build));
+        let (known, next) = (Arc::clone(&current), Arc::clone(&graphs));
+        let build = move |snapshot: Snapshot, task: &Task<'_>| {
+            build_codes(&snapshot, &known, task)?;
+            if !missing_graphs(&snapshot).is_empty() {
+                next.wake(snapshot);
+            }
+            Ok(())
+        };
+        Self { codes: Background::new("ascribe-index", build), graphs, current }
     }
 
     /// Looks for indexes that `snapshot` lacks, and builds them beside whatever else goes on.
     pub(super) fn wake(&self, snapshot: &Snapshot) {
-        if !missing_indexes(snapshot).is_empty() || !missing_graphs(snapshot).is_empty() {
-            self.0.wake(snapshot.clone());
+        let segments = snapshot.inner.segments.iter().map(|view| view.segment.record.id);
+        *self.current.segments() = segments.collect();
+        if !missing_indexes(snapshot).is_empty() {
+            self.codes.wake(snapshot.clone());
+        } else if !missing_graphs(snapshot).is_empty() {
+            self.graphs.wake(snapshot.clone());
         }
     }
 
     /// Waits until nothing is left to build.
     pub(super) fn wait(&self, watch: Watch<'_>) -> Result<IndexReport, IndexError> {
-        self.0.wait(watch, "index", false).unwrap_or(Err(IndexError::Cancelled))
+        let codes = self.codes.wait(watch, "index", false).unwrap_or(Err(IndexError::Cancelled))?;
+        let graphs = self.graphs.wait(watch, "graph", false).unwrap_or(Err(IndexError::Cancelled))?;
+        Ok(IndexReport { graphs: graphs.graphs, ..codes })
     }
 }
 
-fn build_missing(snapshot: &Snapshot, task: &Task<'_>) -> Result<(), IndexError> {
+fn build_codes(snapshot: &Snapshot, current: &Current, task: &Task<'_>) -> Result<(), IndexError> {
     let context = &snapshot.inner.context;
     let missing = missing_indexes(snapshot);
     task.expect(missing.iter().map(|(segment, _)| u64::from(segment.record.row_count)).sum());
+    let pace = Pace::new(&context.traffic);
     for (segment, column) in missing {
-        build_index(context, segment, column, task.cancel(), &mut |rows| task.advance(rows))?;
+        if !current.has(segment) {
+            task.advance(u64::from(segment.record.row_count));
+            continue;
+        }
+        build_index(context, segment, column, &pace, task)?;
         task.report(|report| {
             report.built += 1;
             report.rows += u64::from(segment.record.row_count);
         });
     }
+    Ok(())
+}
+
+fn build_graphs(snapshot: &Snapshot, current: &Current, task: &Task<'_>) -> Result<(), IndexError> {
     let missing = missing_graphs(snapshot);
     task.expect(missing.iter().map(|(segment, _)| u64::from(segment.record.row_count)).sum());
     for (segment, column) in missing {
-        build_graph_file(context, segment, column, task)?;
+        build_graph_file(&snapshot.inner.context, segment, column, current, task)?;
     }
     Ok(())
 }
@@ -133,8 +181,8 @@ fn build_index(
     context: &Context,
     segment: &Segment,
     column: ColumnId,
-    cancel: &Cancel,
-    advance: &mut dyn FnMut(u64),
+    pace: &Pace,
+    task: &Task<'_>,
 ) -> Result<(), IndexError> {
     let (Some((header, origin)), Some(file)) = (segment.index_of(column), segment.column(column)) else {
         return Ok(());
@@ -143,13 +191,14 @@ fn build_index(
     let mut writer = IndexFileWriter::create(context.storage.as_ref(), header, origin)?;
     let mut coded = CodedRows::default();
     for first in (0..rows).step_by(SCAN_CHUNK_ROWS as usize) {
-        if cancel.is_cancelled() {
+        pace.keep();
+        if task.cancel().is_cancelled() {
             return Err(IndexError::Cancelled);
         }
         let count = SCAN_CHUNK_ROWS.min(rows - first);
         quantise_rows(&ScannedColumn(file), RowId(first), count, &mut coded)?;
         writer.append(&coded.codes, &coded.scales, &coded.errors, &coded.norms)?;
-        advance(u64::from(count));
+        task.advance(u64::from(count));
     }
     writer.finish()?;
     segment.indexes.forget(column);
@@ -160,6 +209,7 @@ fn build_graph_file(
     context: &Context,
     segment: &Segment,
     column: ColumnId,
+    current: &Current,
     task: &Task<'_>,
 ) -> Result<(), IndexError> {
     let storage = context.storage.as_ref();
@@ -169,13 +219,22 @@ fn build_graph_file(
     };
     let builder = builder(context.graph.unwrap_or(GraphMaker::Native))?;
     let options = GraphOptions { kernels: context.kernels, ..GraphOptions::default() };
+    let (pace, cancel) = (Pace::new(&context.traffic), Cancel::new());
+    let pause = || {
+        pace.keep();
+        if task.cancel().is_cancelled() || !current.has(segment) {
+            cancel.cancel();
+        }
+    };
     let mut advance = |rows| task.advance(rows);
-    let mut work = GraphWork { pool: &context.pool, cancel: task.cancel(), advance: &mut advance };
-    let built = build_graph(builder, &ScannedCodes(&index), &options, &mut work);
-    let graph = built.map_err(|error| match error {
-        GraphError::Cancelled => IndexError::Cancelled,
-        error => error.into(),
-    })?;
+    let mut work = GraphWork { pool: &context.pool, pause: &pause, cancel: &cancel, advance: &mut advance };
+    let graph = match build_graph(builder, &ScannedCodes(&index), &options, &mut work) {
+        Ok(graph) => graph,
+        Err(GraphError::Cancelled) if task.cancel().is_cancelled() => return Err(IndexError::Cancelled),
+        // The segment was merged into another.
+        Err(GraphError::Cancelled) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let content =
         GraphContent { head: &graph.head, links: &graph.links, upper: &graph.upper, scanned: &graph.scanned };
     write_graph_file(storage, &header, origin, &content)?;

@@ -26,7 +26,11 @@ impl Snapshots {
     }
 
     fn replace(&self, snapshot: Snapshot) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *latest, snapshot);
+        // Nobody need wait while files are let go.
+        drop(latest);
+        drop(old);
     }
 }
 
@@ -87,14 +91,14 @@ impl Ledger {
         operation: &str,
     ) -> Result<CommitSeq, TransactionError> {
         let base = transaction.base.clone();
-        let (next, _turn) = transaction.finish(operation, self.context.clock.unix_ms());
+        let (next, opened, _turn) = transaction.finish(operation, self.context.clock.unix_ms());
         let state = {
             let mut writer = self.writer();
             writer.commit(next)?;
             Arc::clone(writer.state())
         };
         let commit = state.store.commit;
-        let snapshot = Snapshot::open(&self.context, state, Some(&base), None)
+        let snapshot = Snapshot::open(&self.context, state, Some(&base), &opened, None)
             .map_err(|source| TransactionError::CommittedNotOpened { commit, source })?;
         self.indexer.wake(&snapshot);
         self.snapshots.replace(snapshot);

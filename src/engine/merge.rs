@@ -10,6 +10,7 @@ use super::compact_error::CompactError;
 use super::context::Context;
 use super::segment::{ScannedColumn, SegmentView};
 use super::snapshot::Snapshot;
+use super::traffic::Pace;
 use crate::base::limits::SCAN_CHUNK_ROWS;
 use crate::base::{Cancel, ColumnId, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::format::{
@@ -62,8 +63,9 @@ impl Merged {
     }
 }
 
-/// Who watches a merge: rows written, and whether to stop.
+/// Who watches a merge: rows written, and when to wait or stop.
 pub(super) struct MergeWatch<'a> {
+    pub(super) pace: &'a Pace,
     pub(super) cancel: &'a Cancel,
     pub(super) advance: &'a dyn Fn(u64),
 }
@@ -167,7 +169,7 @@ struct MergedRows<'a> {
     /// Fields that each source was written without: their values go from the undeclared fields to the declared ones.
     late: Vec<Vec<&'a FieldDeclaration>>,
     metadata: Option<Vec<u8>>,
-    cancel: &'a Cancel,
+    watch: &'a MergeWatch<'a>,
 }
 
 impl RowFileSource for MergedRows<'_> {
@@ -183,8 +185,11 @@ impl RowFileSource for MergedRows<'_> {
         for ((source, (live, _)), late) in self.merged.sources.iter().zip(&self.merged.live).zip(&self.late) {
             let rows = &source.segment.rows;
             for row in live.iter() {
-                if row.0 % SCAN_CHUNK_ROWS == 0 && self.cancel.is_cancelled() {
-                    return Err(rows.file().content_error("cancelled"));
+                if row.0 % SCAN_CHUNK_ROWS == 0 {
+                    self.watch.pace.keep();
+                    if self.watch.cancel.is_cancelled() {
+                        return Err(rows.file().content_error("cancelled"));
+                    }
                 }
                 match kind {
                     RowString::Key => take(rows.key(row)?)?,
@@ -238,7 +243,7 @@ fn write_rows(
         let batch = gather_metadata(declared, &parts, row_count as usize).map_err(unwritable)?;
         Some(encode_metadata(&batch).map_err(unwritable)?)
     };
-    let rows = MergedRows { merged, row_count, late, metadata, cancel: watch.cancel };
+    let rows = MergedRows { merged, row_count, late, metadata, watch };
     let written = write_row_file(storage, id, &rows);
     if watch.cancel.is_cancelled() {
         return Err(CompactError::Cancelled);
@@ -268,6 +273,7 @@ impl Writing<'_> {
                 if self.watch.cancel.is_cancelled() {
                     return Err(CompactError::Cancelled);
                 }
+                self.watch.pace.keep();
                 take(source, first, count)?;
             }
         }

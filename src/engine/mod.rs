@@ -32,6 +32,7 @@
 //! | `prepare.rs` | middle stage of an ingest: fitting, known keys, texts made ready |
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `query_error.rs` | what can keep a question from being answered |
+//! | `retirement.rs` | letting go of segments on a thread of its own |
 //! | `sample.rs` | rows drawn by chance |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `segment.rs` | the open files of a segment |
@@ -39,6 +40,7 @@
 //! | `statistics.rs` | what a store holds |
 //! | `store.rs` | opening: the writer and the readers |
 //! | `target.rs` | what is asked, and of which rows |
+//! | `traffic.rs` | queries go before work that nobody waits for |
 //! | `transaction.rs` | new segments, deletes and schema changes on their way to one commit |
 //! | `turns.rs` | who may change the store |
 //! | `unusual.rs` | how unusual the scores of an answer are |
@@ -78,6 +80,7 @@ mod plan;
 mod prepare;
 mod query;
 mod query_error;
+mod retirement;
 mod sample;
 mod scan;
 mod segment;
@@ -85,6 +88,7 @@ mod snapshot;
 mod statistics;
 mod store;
 mod target;
+mod traffic;
 mod transaction;
 mod turns;
 mod unusual;

@@ -43,6 +43,7 @@ impl Snapshot {
     /// # Complexity
     /// One pass for each four queries.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+        let _passage = self.inner.context.traffic.enter();
         let mut answers = Vec::with_capacity(queries.len());
         for group in queries.chunk_by(Query::differs_only_in_input) {
             for group in group.chunks(CODE_QUERIES_MAX) {

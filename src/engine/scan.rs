@@ -109,6 +109,9 @@ impl<'a> Scan<'a> {
                     if cancel.is_cancelled() {
                         return Err(QueryError::Cancelled);
                     }
+                    if let Some(pace) = &snapshot.inner.context.pace {
+                        pace.keep();
+                    }
                     let target = &targets[part.number];
                     score_part(snapshot, target, questions, &codes, part, &mut candidates, &thresholds)?;
                     Ok(candidates)

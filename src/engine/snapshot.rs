@@ -30,6 +30,13 @@ pub(super) struct SnapshotInner {
     _pin: Option<Pin>,
 }
 
+impl Drop for SnapshotInner {
+    fn drop(&mut self) {
+        let segments = self.segments.drain(..).filter_map(|view| Arc::into_inner(view.segment));
+        segments.for_each(|segment| self.context.retirement.drop_later(segment));
+    }
+}
+
 /// The encoder of a column, shared by all snapshots that have the column: its state file is open as long as one of them
 /// lives, and the encoder of a device is made at the first text.
 #[derive(Debug)]
@@ -39,11 +46,12 @@ struct EncoderSlot {
 }
 
 impl Snapshot {
-    /// Opens the files of a state, taking over those that `previous` has open already.
+    /// Opens the files of a state, taking over those that `previous` has open already, and the segments in `opened`.
     pub(super) fn open(
         context: &Arc<Context>,
         state: Arc<Manifest>,
         previous: Option<&Snapshot>,
+        opened: &[Arc<Segment>],
         pin: Option<Pin>,
     ) -> Result<Self, FileError> {
         let mut segments = Vec::with_capacity(state.segments.len());
@@ -59,11 +67,16 @@ impl Snapshot {
                 }
                 Some(view) => Arc::clone(&view.segment),
                 None => {
-                    let old = open.map(|view| view.segment.as_ref());
-                    let segment = Segment::open(context.storage.as_ref(), record, old)?;
+                    let segment = match opened.iter().find(|opened| opened.record == *record) {
+                        Some(opened) => Arc::clone(opened),
+                        None => {
+                            let old = open.map(|view| view.segment.as_ref());
+                            Arc::new(Segment::open(context.storage.as_ref(), record, old)?)
+                        }
+                    };
                     let columns = &state.store.columns;
                     segment.columns().try_for_each(|file| check_column_type(file, columns))?;
-                    Arc::new(segment)
+                    segment
                 }
             };
             let deleted = segment_deletes(&state, record)
@@ -88,13 +101,13 @@ impl Snapshot {
     }
 
     /// What this state would be with these segments and no others.
-    pub(super) fn of_segments(&self, segments: Vec<SegmentView>) -> Self {
+    pub(super) fn of_segments(&self, context: &Arc<Context>, segments: Vec<SegmentView>) -> Self {
         let inner = &self.inner;
         let mut state = inner.state.as_ref().clone();
         state.segments = segments.iter().map(|view| view.segment.record.clone()).collect();
         state.deleted.retain(|deleted| state.segments.iter().any(|segment| segment.id == deleted.segment));
         let inner = SnapshotInner {
-            context: Arc::clone(&inner.context),
+            context: Arc::clone(context),
             state: Arc::new(state),
             segments,
             encoders: inner.encoders.clone(),

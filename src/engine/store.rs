@@ -234,7 +234,7 @@ impl Store {
             Ok::<_, CreateError>(Manifest { store, segments, deleted, sources, last })
         };
         let writer = Writer::create_with(storage, first)?;
-        let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
+        let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, &[], None)?;
         Ok(Self::with_snapshot(context, writer, snapshot))
     }
 
@@ -273,7 +273,7 @@ impl Store {
         check_devices(&options.devices)?;
         let context = Context::new(storage, options)?;
         check_all_given(&context, &writer.state().store.columns)?;
-        let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, None)?;
+        let snapshot = Snapshot::open(&context, Arc::clone(writer.state()), None, &[], None)?;
         Ok(Self::with_snapshot(context, writer, snapshot))
     }
 
@@ -422,7 +422,7 @@ fn open_published(context: &Arc<Context>, previous: Option<&Snapshot>) -> Result
         let (manifest, pin) = pin_current(&context.storage)?;
         let is_pinned = pin.is_some();
         let commit = manifest.store.commit;
-        match Snapshot::open(context, Arc::new(manifest), previous, pin) {
+        match Snapshot::open(context, Arc::new(manifest), previous, &[], pin) {
             Err(error) if error.is_not_found() && !is_pinned => {
                 if read_current(context.storage.as_ref())? == commit {
                     return Err(error.into());

@@ -127,15 +127,15 @@ impl Transaction {
     pub(super) fn replace(
         &mut self,
         sources: &[SegmentView],
-        record: Option<&SegmentRecord>,
+        merged: Option<Arc<Segment>>,
         renumber: impl Fn(usize, RowId) -> Option<RowId>,
-    ) -> Result<bool, FileError> {
+    ) -> bool {
         let segments = &self.base.inner.segments;
         let position_of = |source: &SegmentView| {
             segments.iter().position(|view| view.segment.record == source.segment.record)
         };
         let positions: Option<Vec<usize>> = sources.iter().map(position_of).collect();
-        let Some(positions) = positions else { return Ok(false) };
+        let Some(positions) = positions else { return false };
         let mut deleted = RowSet::new();
         for (source, &position) in positions.iter().enumerate() {
             let mut later = self.deleted[position].clone();
@@ -151,17 +151,16 @@ impl Transaction {
         self.deleted.retain(|_| position.next().is_some_and(is_kept));
         let mut position = 0..;
         self.next.segments.retain(|_| position.next().is_some_and(is_kept));
-        if let Some(record) = record {
-            let segment = Segment::open(self.base.inner.context.storage.as_ref(), record, None)?;
-            self.next.segments.push(record.clone());
-            self.segments.push(Arc::new(segment));
+        if let Some(segment) = merged {
+            self.next.segments.push(segment.record.clone());
+            self.segments.push(segment);
             self.deleted.push(deleted);
         }
-        Ok(true)
+        true
     }
 
-    /// The state to commit, and the turn to do so.
-    pub(super) fn finish(mut self, operation: &str, unix_ms: u64) -> (Manifest, Turn) {
+    /// The state to commit, its segments as far as they are open, and the turn to commit it.
+    pub(super) fn finish(mut self, operation: &str, unix_ms: u64) -> (Manifest, Vec<Arc<Segment>>, Turn) {
         let commit = CommitSeq(self.next.store.commit.0 + 1);
         self.next.deleted = self
             .segments
@@ -182,6 +181,6 @@ impl Transaction {
             rows_added: self.rows_added,
             rows_deleted: self.rows_deleted,
         };
-        (self.next, self.turn)
+        (self.next, self.segments, self.turn)
     }
 }

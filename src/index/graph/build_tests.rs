@@ -205,7 +205,7 @@ fn building_ends_when_it_is_cancelled_or_bytes_are_damaged() {
             other.cancel();
         }
     };
-    let mut work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut advance };
+    let mut work = GraphWork { pool: &pool, pause: &|| (), cancel: &cancel, advance: &mut advance };
     let result = build_graph(&NativeBuilder, &rows, &GraphOptions::default(), &mut work);
     assert!(matches!(result, Err(GraphError::Cancelled)));
     assert!(done < 110);

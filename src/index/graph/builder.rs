@@ -100,7 +100,7 @@ impl Default for GraphOptions {
 ///
 /// let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
 /// let (cancel, mut done) = (Cancel::new(), 0);
-/// let mut work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut |rows| done += rows };
+/// let mut work = GraphWork { pool: &pool, pause: &|| (), cancel: &cancel, advance: &mut |rows| done += rows };
 /// let graph = build_graph(&NativeBuilder, &rows, &GraphOptions::default(), &mut work)?;
 /// assert_eq!((graph.head.reachable_rows, done), (3, 3));
 ///

@@ -11,7 +11,6 @@ use super::error::{BuildStop, GraphError};
 use super::space::{CodedSpace, numbers};
 use super::walk::{Walk, Walker, step};
 use super::work::GraphWork;
-use crate::base::RowId;
 use crate::base::limits::{GRAPH_BEAMS, GRAPH_HELD_OUT_ROWS, GRAPH_MEASURE_ROWS, GRAPH_RECALL_WANTED};
 use crate::format::GraphRecall;
 use crate::kernels::{CODE_QUERIES_MAX, CodeQueries, Kernels};
@@ -140,39 +139,37 @@ impl<R: GraphRows> Measured<'_, R> {
         Ok(())
     }
 
-    /// What walks find of the best rows of each question.
+    /// What walks find of the best rows of each question: a walk of each thread at a time, as the widest take milliseconds.
     fn walk(&self, questions: &mut [Question], work: &GraphWork<'_>) -> Result<(), GraphError<R::Error>> {
         for slice in questions.chunks_mut(work.threads()) {
-            work.in_parallel(slice, |question| {
-                let (mut walker, mut found) = (Walker::default(), Vec::new());
-                for end in 0..2 {
-                    self.walk_end(question, end, &mut walker, &mut found)?;
-                }
-                Ok::<(), GraphError<R::Error>>(())
-            })?;
+            let mut walking: Vec<(&mut Question, Walker)> =
+                slice.iter_mut().map(|question| (question, Walker::default())).collect();
+            for (end, place) in (0..2).flat_map(|end| (0..GRAPH_BEAMS.len()).map(move |place| (end, place))) {
+                work.in_parallel(&mut walking, |(question, walker)| {
+                    self.walk_once(question, end, place, walker)
+                })?;
+            }
         }
         Ok(())
     }
 
-    fn walk_end(
+    fn walk_once(
         &self,
         question: &mut Question,
         end: usize,
+        place: usize,
         walker: &mut Walker,
-        found: &mut Vec<(RowId, f64)>,
     ) -> Result<(), GraphError<R::Error>> {
         let Question { query, best, found: counts } = question;
         let best = best[end].rows();
-        for (place, &beam) in GRAPH_BEAMS.iter().enumerate() {
-            let (beam, opponents) = (beam as usize, end == 1);
-            let walk = Walk { kernels: self.kernels, query, opponents, beam, eligible: None };
-            walker.walk(self, &walk, found)?;
-            for (counts, most) in counts[end].iter_mut().zip(BEST) {
-                let best = &best[..most.min(best.len())];
-                let last = best.last().map_or(f32::INFINITY, |last| last.score());
-                let scores = walker.best().iter().take(best.len());
-                counts[place] = scores.filter(|scored| scored.score() >= last).count() as u32;
-            }
+        let (beam, opponents) = (GRAPH_BEAMS[place] as usize, end == 1);
+        let walk = Walk { kernels: self.kernels, query, opponents, beam, eligible: None };
+        walker.walk(self, &walk, &mut Vec::new())?;
+        for (counts, most) in counts[end].iter_mut().zip(BEST) {
+            let best = &best[..most.min(best.len())];
+            let last = best.last().map_or(f32::INFINITY, |last| last.score());
+            let scores = walker.best().iter().take(best.len());
+            counts[place] = scores.filter(|scored| scored.score() >= last).count() as u32;
         }
         Ok(())
     }

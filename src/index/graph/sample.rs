@@ -130,7 +130,7 @@ pub(super) fn build_with(
     let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let (cancel, mut done) = (Cancel::new(), 0);
     let mut advance = |rows| done += rows;
-    let mut work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut advance };
+    let mut work = GraphWork { pool: &pool, pause: &|| (), cancel: &cancel, advance: &mut advance };
     let graph = build_graph(builder, rows, options, &mut work)?;
     assert_eq!(done + u64::from(graph.head.scanned_rows), u64::from(rows.row_count()));
     Ok(graph)

@@ -175,7 +175,7 @@ fn repair_reaches_every_row_and_loses_none() {
     let space = CodedSpace::new(Kernels::best(), &rows, 1.0).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let (cancel, mut advance) = (Cancel::new(), |_| ());
-    let work = GraphWork { pool: &pool, cancel: &cancel, advance: &mut advance };
+    let work = GraphWork { pool: &pool, pause: &|| (), cancel: &cancel, advance: &mut advance };
     let all: Vec<u32> = (0..600).collect();
     // With four places a row, all of them taken, links have to make way.
     for most in [4, 8] {

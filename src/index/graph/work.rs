@@ -16,6 +16,8 @@ use crate::base::limits::GRAPH_SLICE_VALUES;
 pub struct GraphWork<'a> {
     /// The threads.
     pub pool: &'a ThreadPool,
+    /// Called between slices; it may wait, or cancel the work.
+    pub pause: &'a dyn Fn(),
     /// Looked at between slices.
     pub cancel: &'a Cancel,
     /// Told how many rows more stand in the graph.
@@ -78,6 +80,7 @@ impl GraphWork<'_> {
     /// # Errors
     /// The work was cancelled.
     pub(super) fn look_up(&self) -> Result<(), BuildStop> {
+        (self.pause)();
         if self.cancel.is_cancelled() { Err(BuildStop::Cancelled) } else { Ok(()) }
     }
 }
