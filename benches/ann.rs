@@ -41,6 +41,9 @@ const PROGRESS_TEXTS: usize = 500;
 /// Texts that are computed together: of like length, so that little is padded.
 const BATCH_TEXTS: usize = 16;
 
+/// Queries of one call: the peers are given all of a round in one.
+const CALL_QUERIES: usize = 64;
+
 /// Queries of the part of a round that is not counted: one in this many.
 const WARM_PART: usize = 10;
 
@@ -245,10 +248,15 @@ fn ask(snapshot: &Snapshot, queries: &[Query], threads: usize, k: usize) -> Outc
     let one = || -> Result<Vec<(usize, Vec<i32>)>, String> {
         let (cancel, mut found) = (Cancel::new(), Vec::new());
         loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(query) = queries.get(at) else { return Ok(found) };
-            let answer = snapshot.query(query, &cancel).map_err(|error| error.to_string())?;
-            found.push((at, row_numbers(&answer)?));
+            let at = next.fetch_add(CALL_QUERIES, Ordering::Relaxed);
+            let end = queries.len().min(at + CALL_QUERIES);
+            let Some(asked) = queries.get(at..end).filter(|asked| !asked.is_empty()) else {
+                return Ok(found);
+            };
+            let answers = snapshot.query_all(asked, &cancel).map_err(|error| error.to_string())?;
+            for (answer, at) in answers.iter().zip(at..) {
+                found.push((at, row_numbers(answer)?));
+            }
         }
     };
     let parts: Vec<_> = std::thread::scope(|scope| {

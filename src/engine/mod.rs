@@ -34,6 +34,7 @@
 //! | `query_error.rs` | what can keep a question from being answered |
 //! | `retirement.rs` | letting go of segments on a thread of its own |
 //! | `sample.rs` | rows drawn by chance |
+//! | `sampled_codes.rs` | codes of some rows of a segment, side by side |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `segment.rs` | the open files of a segment |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
@@ -82,6 +83,7 @@ mod query;
 mod query_error;
 mod retirement;
 mod sample;
+mod sampled_codes;
 mod scan;
 mod segment;
 mod snapshot;

@@ -18,7 +18,16 @@ use crate::base::{Cancel, ElementType, RowSet};
 use crate::encoder::Encoder;
 use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::kernels::{CODE_QUERIES_MAX, decode};
+use crate::kernels::{CODE_QUERIES_MAX, CodeQueries, decode};
+
+/// Queries that share a pass, and what has to be there before they are answered.
+struct Prepared<'a> {
+    queries: &'a [Query],
+    column: &'a ColumnRecord,
+    encoder: Option<Arc<dyn Encoder>>,
+    /// Time that this took.
+    took: Duration,
+}
 
 impl Snapshot {
     /// The rows with the strongest positive and negative scores.
@@ -44,29 +53,34 @@ impl Snapshot {
     /// One pass for each four queries.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let _passage = self.inner.context.traffic.enter();
-        let mut answers = Vec::with_capacity(queries.len());
+        let mut groups = Vec::new();
         for group in queries.chunk_by(Query::differs_only_in_input) {
             for group in group.chunks(CODE_QUERIES_MAX) {
-                answers.extend(self.query_group(group, cancel)?);
+                groups.push(self.prepare(group)?);
             }
         }
-        Ok(answers)
+        // All else in the pool, from end to end: to wake a thread takes as long as to scan thousands of rows.
+        self.inner.context.pool.install(|| {
+            let mut answers = Vec::with_capacity(queries.len());
+            for group in groups {
+                answers.extend(self.answer(&group, cancel)?);
+            }
+            Ok(answers)
+        })
     }
 
-    fn query_group(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+    fn prepare<'a>(&'a self, queries: &'a [Query]) -> Result<Prepared<'a>, QueryError> {
         let begun = Instant::now();
-        let Some(first) = queries.first() else { return Ok(Vec::new()) };
         if queries.iter().any(|query| query.k == 0) {
             return Err(QueryError::NoRows);
         }
-        let column = self.embedding_column(first.column.as_deref())?;
+        let column = self.embedding_column(queries.first().and_then(|first| first.column.as_deref()))?;
         // Loaded here and not in the pool: a thread of the pool that waits for its tasks may begin another query, which
         // would wait for the lock that this one holds.
         let text =
             queries.iter().map(|query| &query.input).find(|input| matches!(input, QueryInput::Text(_)));
         let encoder = text.map_or(Ok(None), |text| self.text_encoder(column, text))?;
-        // All else in the pool, from end to end: to wake a thread takes as long as to scan thousands of rows.
-        self.inner.context.pool.install(|| self.answer(queries, column, encoder.as_deref(), begun, cancel))
+        Ok(Prepared { queries, column, encoder, took: begun.elapsed() })
     }
 
     /// The encoder of a question that is a text.
@@ -85,29 +99,25 @@ impl Snapshot {
     }
 
     /// Answers queries that share their column and filter.
-    fn answer(
-        &self,
-        queries: &[Query],
-        column: &ColumnRecord,
-        encoder: Option<&dyn Encoder>,
-        begun: Instant,
-        cancel: &Cancel,
-    ) -> Result<Vec<Answer>, QueryError> {
-        let loaded = begun.elapsed();
+    fn answer(&self, group: &Prepared<'_>, cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+        let begun = Instant::now();
+        let Prepared { queries, column, encoder, took } = group;
         let selections =
             queries.iter().map(|query| Selection::new(query.side, query.k)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = QueryStages::default();
         let Some(first) = queries.first() else { return Ok(Vec::new()) };
         let vectors = stage(&mut stages.encode, || {
-            queries.iter().map(|query| self.query_vector(column, &query.input, encoder)).collect()
+            queries.iter().map(|query| self.query_vector(column, &query.input, encoder.as_deref())).collect()
         })?;
         let vectors: Vec<Vec<f32>> = vectors;
-        stages.encode += loaded;
+        stages.encode += *took;
         let (targets, plan_reason) = stage(&mut stages.filter, || self.targets(column, first))?;
         let mut questions = Vec::with_capacity(queries.len());
         for (query, vector) in queries.iter().zip(&vectors) {
             let kind = query.kind.row_score(norm(self, vector)?);
-            questions.push(Question { vector, kind, side: query.side, k: query.k });
+            let codes = CodeQueries::new(&[vector])
+                .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+            questions.push(Question { vector, codes, kind, side: query.side, k: query.k });
         }
         let scans = stage(&mut stages.scan, || Scan::run(self, &targets, &questions, cancel))?;
         let eligible_rows = targets
@@ -139,7 +149,7 @@ impl Snapshot {
                 rows_by_codes: scan.rows_by_codes(),
                 hops: scan.hops(),
                 rows_exact: scan.rows_exact(),
-                elapsed: begun.elapsed(),
+                elapsed: *took + begun.elapsed(),
                 stages,
                 proponents,
                 opponents,

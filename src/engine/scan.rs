@@ -73,9 +73,9 @@ impl<'a> Scan<'a> {
         questions: &[Question<'_>],
         cancel: &Cancel,
     ) -> Result<Vec<Self>, QueryError> {
-        let vectors: Vec<&[f32]> = questions.iter().map(|question| question.vector).collect();
+        let codes: Vec<&CodeQueries> = questions.iter().map(|question| &question.codes).collect();
         let codes =
-            CodeQueries::new(&vectors).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+            CodeQueries::join(&codes).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
         let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
         let none = || -> Vec<[Candidates; 2]> {
             questions.iter().map(|question| limits(question.side, question.k).map(Candidates::new)).collect()

@@ -10,7 +10,7 @@ use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, MetadataBatch, SegmentRecord,
     extend_metadata, metadata_value,
 };
-use crate::index::{GraphRows, RowCodes, RowValues};
+use crate::index::{GraphRows, NamedCodes, RowCodes, RowValues};
 use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
@@ -267,7 +267,9 @@ impl RowCodes for ScannedCodes<'_> {
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], FileError> {
         Ok([self.0.scales(first, count)?, self.0.errors(first, count)?, self.0.norms(first, count)?])
     }
+}
 
+impl NamedCodes for ScannedCodes<'_> {
     fn at(&self, rows: &[u32]) -> Result<[&[u8]; 4], FileError> {
         let file = self.0;
         Ok([file.codes_at(rows)?, file.scales_at(rows)?, file.errors_at(rows)?, file.norms_at(rows)?])

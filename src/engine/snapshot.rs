@@ -8,6 +8,7 @@ use super::context::Context;
 use super::encoders::{
     ColumnEncoders, EncoderError, computes_on_devices, make_encoder, open_encoders, open_state,
 };
+use super::sampled_codes::SampledCodes;
 use super::segment::{Segment, SegmentView, check_column_type};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::encoder::{Device, Encoder};
@@ -26,6 +27,8 @@ pub(super) struct SnapshotInner {
     pub(super) state: Arc<Manifest>,
     pub(super) segments: Vec<SegmentView>,
     encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
+    /// Codes that mean and deviation are estimated from, by column and position of the segment.
+    pub(super) samples: Mutex<BTreeMap<(ColumnId, usize), Arc<SampledCodes>>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
     _pin: Option<Pin>,
 }
@@ -97,7 +100,16 @@ impl Snapshot {
             encoders.insert(column.id, slot);
         }
         let context = Arc::clone(context);
-        Ok(Self { inner: Arc::new(SnapshotInner { context, state, segments, encoders, _pin: pin }) })
+        Ok(Self {
+            inner: Arc::new(SnapshotInner {
+                context,
+                state,
+                segments,
+                encoders,
+                samples: Mutex::default(),
+                _pin: pin,
+            }),
+        })
     }
 
     /// What this state would be with these segments and no others.
@@ -111,6 +123,7 @@ impl Snapshot {
             state: Arc::new(state),
             segments,
             encoders: inner.encoders.clone(),
+            samples: Mutex::default(),
             _pin: None,
         };
         Self { inner: Arc::new(inner) }

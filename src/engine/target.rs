@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::segment::SegmentView;
 use crate::attribution::Side;
-use crate::base::RowSet;
+use crate::base::{RowId, RowSet};
 use crate::index::RowScore;
+use crate::kernels::CodeQueries;
 use crate::storage::{ColumnFile, GraphFile, IndexFile};
 
 /// A graph to walk.
@@ -35,6 +36,14 @@ impl Target<'_> {
         self.eligible.as_ref().or(self.view.live.as_deref())
     }
 
+    /// Every `step`th row, of those that are live.
+    pub(super) fn sampled_rows(&self, step: usize) -> impl Iterator<Item = u32> {
+        let live = self.view.live.as_deref();
+        (0..self.rows())
+            .step_by(step.max(1))
+            .filter(move |row| live.is_none_or(|live| live.contains(RowId(*row))))
+    }
+
     pub(super) fn rows(&self) -> u32 {
         self.column.header().row_count
     }
@@ -43,6 +52,8 @@ impl Target<'_> {
 /// What is asked of a scan.
 pub(super) struct Question<'a> {
     pub(super) vector: &'a [f32],
+    /// The same in steps, for codes.
+    pub(super) codes: CodeQueries,
     pub(super) kind: RowScore,
     pub(super) side: Side,
     /// Rows wanted at each end.

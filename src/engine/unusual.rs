@@ -1,17 +1,18 @@
 //! How unusual the scores of an answer are among those of all live rows.
 
+use std::sync::{Arc, PoisonError};
+
 use rayon::prelude::*;
 
 use super::query_error::QueryError;
+use super::sampled_codes::SampledCodes;
 use super::scan::{GROUP_ROWS, Scan};
 use super::segment::ScannedCodes;
-use super::target::Question;
-use super::walk::score_at;
+use super::target::{Question, Target};
 use crate::attribution::{Moments, RankCounter, RankedRows, ScoreChunk};
 use crate::base::RowId;
 use crate::base::limits::{SAMPLE_ROWS, SCAN_CHUNK_ROWS};
 use crate::index::Candidate;
-use crate::kernels::CodeQueries;
 
 impl Scan<'_> {
     /// The moments of all live rows, and the percentile of each chosen row (proponents first). Where a graph was walked
@@ -36,25 +37,35 @@ impl Scan<'_> {
         Ok(self.tally(&asked))
     }
 
-    /// Scores by codes of live rows that are evenly spread over the targets.
+    /// Scores of live rows that are evenly spread over the targets: by codes where a graph was walked.
     fn sample(&self, question: &Question<'_>) -> Vec<f64> {
         let all: u64 = self.targets.iter().map(|target| u64::from(target.rows())).sum();
         let step = (all / SAMPLE_ROWS as u64).max(1) as usize;
-        let query = CodeQueries::new(&[question.vector]).ok();
         let mut sample = Vec::with_capacity(SAMPLE_ROWS);
         for (number, target) in self.targets.iter().enumerate() {
-            let is_live =
-                |row: &u32| target.view.live.as_deref().is_none_or(|live| live.contains(RowId(*row)));
-            let rows: Vec<u32> = (0..target.rows()).step_by(step).filter(is_live).collect();
-            match (&query, target.index.as_deref()) {
-                (Some(query), Some(index)) if !self.is_scanned[number] => {
-                    let scored = score_at(self.snapshot, question, query, &ScannedCodes(index), &rows);
-                    sample.extend(scored.map(|(scores, _)| scores).unwrap_or_default());
-                }
-                _ => sample.extend(rows.iter().filter_map(|row| self.scores[number].get(*row as usize))),
+            if self.is_scanned[number] {
+                let rows = target.sampled_rows(step);
+                sample.extend(rows.filter_map(|row| self.scores[number].get(row as usize)));
+            } else if let Some(codes) = self.sampled_codes(target, step) {
+                let kernels = self.snapshot.inner.context.kernels;
+                sample.extend(codes.scores(kernels, question).unwrap_or_default());
             }
         }
         sample
+    }
+
+    /// Codes of every `step`th row of a target, of those that are live: gathered at the first question, as the step is the
+    /// same for all questions to a column of a snapshot. `None` if they cannot be read.
+    fn sampled_codes(&self, target: &Target<'_>, step: usize) -> Option<Arc<SampledCodes>> {
+        let place = (target.column.header().column, target.position);
+        let samples = || self.snapshot.inner.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = samples().get(&place) {
+            return Some(Arc::clone(known));
+        }
+        let rows: Vec<u32> = target.sampled_rows(step).collect();
+        let sample = Arc::new(SampledCodes::of(&ScannedCodes(target.index.as_deref()?), &rows).ok()?);
+        samples().insert(place, Arc::clone(&sample));
+        Some(sample)
     }
 
     /// Live rows of which the codes do not tell on which side of an asked score they are.

@@ -6,8 +6,7 @@ use super::segment::ScannedCodes;
 use super::snapshot::Snapshot;
 use super::target::{ENDS, Question, Target};
 use crate::base::{Cancel, RowId};
-use crate::index::{Candidates, CodeScorer, GraphColumn, RowCodes, Threshold, Walk, WalkCounts};
-use crate::kernels::CodeQueries;
+use crate::index::{Candidates, CodeScorer, GraphColumn, Threshold, Walk, WalkCounts};
 use crate::storage::{FileError, GraphFile};
 
 /// A graph file, and the index file of the same column, as a walk reads them.
@@ -113,12 +112,11 @@ fn walk(
 ) -> Option<WalkCounts> {
     let context = &snapshot.inner.context;
     let (walk, codes) = (target.walk.as_ref()?, target.index.as_deref()?);
-    let query = CodeQueries::new(&[question.vector]).ok()?;
     let mut walker = context.walkers.take();
     let mut found = Vec::new();
     let wanted = Walk {
         kernels: context.kernels,
-        query: &query,
+        query: &question.codes,
         opponents: end == 1,
         beam: walk.beams[end],
         eligible: target.chosen_from(),
@@ -129,7 +127,7 @@ fn walk(
     let scored = counts.ok().and_then(|counts| {
         let scanned = ScannedCodes(codes);
         let rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
-        let (scores, margins) = score_at(snapshot, question, &query, &scanned, &rows)?;
+        let (scores, margins) = score_at(snapshot, question, &scanned, &rows)?;
         for ((&row, score), margin) in rows.iter().zip(scores).zip(margins) {
             candidates.offer(number, RowId(row), score * ENDS[end], margin, threshold);
         }
@@ -142,14 +140,13 @@ fn walk(
 }
 
 /// Scores of some rows by their codes, and by how much each may be off.
-pub(super) fn score_at<C: RowCodes>(
+fn score_at(
     snapshot: &Snapshot,
     question: &Question<'_>,
-    query: &CodeQueries,
-    codes: &C,
+    codes: &ScannedCodes<'_>,
     rows: &[u32],
 ) -> Option<(Vec<f64>, Vec<f64>)> {
-    let mut scorer = CodeScorer::new(snapshot.inner.context.kernels, query, codes).ok()?;
+    let mut scorer = CodeScorer::new(snapshot.inner.context.kernels, &question.codes, codes).ok()?;
     scorer.read_at(rows).ok()?;
     let (mut scores, mut margins) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
     scorer.score(0, question.kind, &mut scores, &mut margins).ok()?;

@@ -31,7 +31,10 @@ pub trait RowCodes: Sync {
     /// # Errors
     /// The bytes cannot be read or are damaged.
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], Self::Error>;
+}
 
+/// Codes of rows that are named one by one.
+pub trait NamedCodes: RowCodes {
     /// Codes, then the three numbers, of all rows, of which those of `rows` are checked.
     ///
     /// # Errors
@@ -85,31 +88,6 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
         self.kernels
             .code_dots(self.queries, bytes, &mut self.sums)
             .map_err(|source| ScanError::Length { first, source })
-    }
-
-    /// Reads the codes of some rows for the one query.
-    ///
-    /// # Errors
-    /// They cannot be read, or there are several queries.
-    pub fn read_at(&mut self, rows: &[u32]) -> Result<(), ScanError<C::Error>> {
-        let first = RowId(rows.first().copied().unwrap_or(0));
-        (self.first, self.rows) = (first, rows.len());
-        let count = rows.len() as u32;
-        let [codes, numbers @ ..] =
-            self.codes.at(rows).map_err(|source| ScanError::Values { first, count, source })?;
-        self.sums.resize(rows.len(), 0);
-        self.kernels
-            .code_dots_at(self.queries, codes, rows, &mut self.sums)
-            .map_err(|source| ScanError::Length { first, source })?;
-        for (named, all) in self.named.iter_mut().zip(numbers) {
-            let all = all.as_chunks::<4>().0;
-            named.clear();
-            named.extend(rows.iter().filter_map(|row| all.get(*row as usize)));
-            if named.len() != rows.len() {
-                return Err(ScanError::Scales { first, count, bytes: 4 * named.len() });
-            }
-        }
-        Ok(())
     }
 
     /// Writes, for each of the rows that were read, the score of `query` by the codes, and by how much it may differ from
@@ -179,6 +157,33 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
     }
 }
 
+impl<C: NamedCodes> CodeScorer<'_, C> {
+    /// Reads the codes of some rows for the one query.
+    ///
+    /// # Errors
+    /// They cannot be read, or there are several queries.
+    pub fn read_at(&mut self, rows: &[u32]) -> Result<(), ScanError<C::Error>> {
+        let first = RowId(rows.first().copied().unwrap_or(0));
+        (self.first, self.rows) = (first, rows.len());
+        let count = rows.len() as u32;
+        let [codes, numbers @ ..] =
+            self.codes.at(rows).map_err(|source| ScanError::Values { first, count, source })?;
+        self.sums.resize(rows.len(), 0);
+        self.kernels
+            .code_dots_at(self.queries, codes, rows, &mut self.sums)
+            .map_err(|source| ScanError::Length { first, source })?;
+        for (named, all) in self.named.iter_mut().zip(numbers) {
+            let all = all.as_chunks::<4>().0;
+            named.clear();
+            named.extend(rows.iter().filter_map(|row| all.get(*row as usize)));
+            if named.len() != rows.len() {
+                return Err(ScanError::Scales { first, count, bytes: 4 * named.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sample_column::{Damaged, SampleColumn, vector};
@@ -220,7 +225,9 @@ mod tests {
             let (from, bytes) = (4 * first.0 as usize, 4 * count as usize);
             Ok(self.numbers.each_ref().map(|numbers| &numbers[from..][..bytes]))
         }
+    }
 
+    impl NamedCodes for Codes {
         fn at(&self, _: &[u32]) -> Result<[&[u8]; 4], Damaged> {
             let [scales, errors, norms] = &self.numbers;
             Ok([&self.codes, scales, errors, norms])

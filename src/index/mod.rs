@@ -18,7 +18,7 @@ mod sample_column;
 mod scan;
 
 pub use candidates::{Candidate, Candidates, Threshold};
-pub use code_scan::{CodeScorer, RowCodes};
+pub use code_scan::{CodeScorer, NamedCodes, RowCodes};
 #[cfg(feature = "hnsw_rs")]
 pub use graph::HnswRsBuilder;
 pub use graph::{

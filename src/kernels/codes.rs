@@ -82,6 +82,40 @@ impl CodeQueries {
         Ok(Self { steps, width, queries })
     }
 
+    /// Several single queries as one set, for one pass over the codes.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), or one of them is a set itself.
+    ///
+    /// # Complexity
+    /// O(queries x width)
+    ///
+    /// ```
+    /// use ascribe::kernels::CodeQueries;
+    /// let (one, other) = (CodeQueries::new(&[&[0.5, -1.0]])?, CodeQueries::new(&[&[1.0, 1.0]])?);
+    /// assert_eq!(CodeQueries::join(&[&one, &other])?, CodeQueries::new(&[&[0.5, -1.0], &[1.0, 1.0]])?);
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn join(single: &[&Self]) -> Result<Self, KernelError> {
+        let width = single.first().map_or(0, |query| query.width);
+        if single.is_empty() || single.len() > CODE_QUERIES_MAX {
+            return Err(KernelError::Queries { given: single.len(), most: CODE_QUERIES_MAX });
+        }
+        if let Some(set) = single.iter().find(|query| query.queries.len() != 1) {
+            return Err(KernelError::Queries { given: set.queries.len(), most: 1 });
+        }
+        if let Some(other) = single.iter().find(|query| query.width != width) {
+            return Err(KernelError::Widths { left: width, right: other.width });
+        }
+        let mut steps = vec![[0; CODE_BLOCK]; width.div_ceil(CODE_BLOCK) * single.len()];
+        for (place, query) in single.iter().enumerate() {
+            let to = steps.iter_mut().skip(place).step_by(single.len());
+            to.zip(&query.steps).for_each(|(to, from)| *to = *from);
+        }
+        let queries = single.iter().flat_map(|query| query.queries.clone()).collect();
+        Ok(Self { steps, width, queries })
+    }
+
     /// Makes the codes of a row, padded to [`code_row_bytes`], the one query, of the width that the query had: code 1 is
     /// a step of 1. Graphs are built with this, row after row.
     ///

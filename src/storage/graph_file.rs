@@ -189,6 +189,8 @@ impl GraphFile {
 }
 
 fn extend(links: &mut Vec<u32>, bytes: &[u8]) {
-    let numbers = bytes.as_chunks::<4>().0.iter().map(|link| u32::from_le_bytes(*link));
-    links.extend(numbers.take_while(|link| *link != GRAPH_NO_ROW));
+    let numbers = bytes.as_chunks::<4>().0;
+    let count = numbers.iter().position(|link| u32::from_le_bytes(*link) == GRAPH_NO_ROW);
+    // Of a known number, so that they are taken over all at once.
+    links.extend(numbers[..count.unwrap_or(numbers.len())].iter().map(|link| u32::from_le_bytes(*link)));
 }

@@ -6,6 +6,7 @@
 //! | `catalog/` | the writer's truth: redb on our storage |
 //! | `column_file.rs` | column files: one embedding or sketch a row |
 //! | `commit.rs` | the writer: commit, publish, recover |
+//! | `checked_blocks.rs` | which blocks of a file were checked |
 //! | `checks.rs` | what every storage checks and refuses in the same words |
 //! | `commit_error.rs` | what can keep a store from being opened for writing, and a commit from being made |
 //! | `disk.rs` | the storage on a real file system |
@@ -26,6 +27,7 @@
 
 mod aligned_writer;
 mod catalog;
+mod checked_blocks;
 mod checks;
 mod column_file;
 mod commit;

@@ -4,12 +4,13 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::aligned_writer::AlignedWriter;
+use super::checked_blocks::CheckedBlocks;
 use super::medium::{FileBytes, Storage};
 use crate::base::checksum;
 use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES, SECTIONS_MAX};
@@ -239,8 +240,8 @@ pub struct SealedFile {
     header: Header,
     footer: Footer,
     table_is_verified: AtomicBool,
-    /// One bit a block: its checksum was right.
-    verified: Vec<AtomicU64>,
+    /// Blocks of which the checksum was right.
+    verified: CheckedBlocks,
 }
 
 impl fmt::Debug for SealedFile {
@@ -310,8 +311,7 @@ impl SealedFile {
         if let Some(expected) = expected.filter(|expected| root != expected.root) {
             return Err(unlike("root checksum", root, expected.root));
         }
-        let words = block_count(footer.data_end).div_ceil(64);
-        let verified = (0..words).map(|_| AtomicU64::new(0)).collect();
+        let verified = CheckedBlocks::new(block_count(footer.data_end));
         Ok(Self { path, bytes, header, footer, table_is_verified: AtomicBool::new(false), verified })
     }
 
@@ -388,16 +388,16 @@ impl SealedFile {
     /// A few instructions a row, but for the first touch of a block.
     pub fn touch_rows(&self, section: Section, row_bytes: u64, rows: &[u32]) -> Result<&[u8], FileError> {
         let all = self.all()?;
-        for &row in rows {
-            let start = u64::from(row) * row_bytes;
-            if start + row_bytes > section.length {
-                return Err(self.content_error(format!(
-                    "row {row} of section {} was asked for, it has {} bytes",
-                    section.tag, section.length
-                )));
-            }
-            if row_bytes > 0 {
-                self.touch(all, section.offset + start..section.offset + start + row_bytes)?;
+        let is_beyond = |row: &&u32| (u64::from(**row) + 1) * row_bytes > section.length;
+        if let Some(row) = rows.iter().max().filter(is_beyond) {
+            let (tag, length) = (section.tag, section.length);
+            let reason = format!("row {row} of section {tag} was asked for, it has {length} bytes");
+            return Err(self.content_error(reason));
+        }
+        if row_bytes > 0 && !self.verified.has_all() {
+            for &row in rows {
+                let start = section.offset + u64::from(row) * row_bytes;
+                self.touch(all, start..start + row_bytes)?;
             }
         }
         Ok(&all[section.offset as usize..(section.offset + section.length) as usize])
@@ -412,10 +412,9 @@ impl SealedFile {
             (range.end - 1 - header) / u64::from(BLOCK_SIZE_BYTES),
         );
         for block in first..=last {
-            let (word, bit) = ((block / 64) as usize, 1_u64 << (block % 64));
-            if self.verified[word].load(Ordering::Relaxed) & bit == 0 {
+            if !self.verified.has(block) {
                 self.verify_block(all, block)?;
-                self.verified[word].fetch_or(bit, Ordering::Relaxed);
+                self.verified.insert(block);
             }
         }
         Ok(())

@@ -1,0 +1,65 @@
+//! Codes of some rows of a segment, side by side: what mean and deviation are estimated from.
+//!
+//! Read where they stand, each of these rows would cost a query a trip to memory; here all of them fit a nearby cache.
+
+use std::convert::Infallible;
+
+use super::segment::ScannedCodes;
+use super::target::Question;
+use crate::base::RowId;
+use crate::index::{CodeScorer, NamedCodes, RowCodes};
+use crate::kernels::{Kernels, code_row_bytes};
+use crate::storage::FileError;
+
+/// Codes of some rows, and their scales, errors and norms.
+#[derive(Debug)]
+pub(super) struct SampledCodes {
+    width: usize,
+    rows: u32,
+    codes: Vec<u8>,
+    numbers: [Vec<u8>; 3],
+}
+
+impl SampledCodes {
+    /// Gathers the codes of `rows`.
+    pub(super) fn of(from: &ScannedCodes<'_>, rows: &[u32]) -> Result<Self, FileError> {
+        let (width, [codes, numbers @ ..]) = (from.width(), from.at(rows)?);
+        let gather = |all: &[u8], bytes: usize| {
+            let row = |row: &u32| all.chunks_exact(bytes.max(1)).nth(*row as usize).unwrap_or_default();
+            rows.iter().flat_map(row).copied().collect()
+        };
+        let codes = gather(codes, code_row_bytes(width));
+        Ok(Self { width, rows: rows.len() as u32, codes, numbers: numbers.map(|all| gather(all, 4)) })
+    }
+
+    /// The score of each row by its codes; none if the codes cannot be scored.
+    pub(super) fn scores(&self, kernels: Kernels, question: &Question<'_>) -> Option<Vec<f64>> {
+        let (mut scores, mut margins) = (vec![0.0; self.rows as usize], vec![0.0; self.rows as usize]);
+        let mut scorer = CodeScorer::new(kernels, &question.codes, self).ok()?;
+        scorer.read(RowId(0), self.rows).ok()?;
+        scorer.score(0, question.kind, &mut scores, &mut margins).ok()?;
+        Some(scores)
+    }
+}
+
+impl RowCodes for SampledCodes {
+    type Error = Infallible;
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn codes(&self, first: RowId, count: u32) -> Result<&[u8], Infallible> {
+        Ok(part(&self.codes, code_row_bytes(self.width), first, count))
+    }
+
+    fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], Infallible> {
+        Ok(self.numbers.each_ref().map(|all| part(all, 4, first, count)))
+    }
+}
+
+/// Some rows of all; none if they are not all there, which those who read them see.
+fn part(all: &[u8], bytes: usize, first: RowId, count: u32) -> &[u8] {
+    let start = first.0 as usize * bytes;
+    all.get(start..start + count as usize * bytes).unwrap_or_default()
+}
