@@ -52,6 +52,9 @@ pub(super) struct Scan<'a> {
     rescored_rows: u64,
 }
 
+/// Rows that memory is asked for ahead of the one that is scored exactly.
+const ROWS_AHEAD: usize = 2;
+
 /// Consecutive rows of a target, and where their scores go: one place for each question.
 struct Part<'a> {
     number: usize,
@@ -190,7 +193,10 @@ impl<'a> Scan<'a> {
                 targets.iter().map(|target| ScannedColumn(target.column)).collect();
             let mut scorers: Vec<Option<RowScorer<'_, _>>> = targets.iter().map(|_| None).collect();
             let mut exact = Vec::with_capacity(rows.len());
-            for candidate in rows {
+            for (place, candidate) in rows.iter().enumerate() {
+                if let Some(later) = rows.get(place + ROWS_AHEAD) {
+                    kernels.prefetch(targets[later.target].column.place(later.row));
+                }
                 let number = candidate.target;
                 if targets[number].index.is_none() {
                     exact.push(scores[number][candidate.row.0 as usize]);

@@ -7,6 +7,7 @@ use super::snapshot::Snapshot;
 use super::target::{ENDS, Question, Target};
 use crate::base::{Cancel, RowId};
 use crate::index::{Candidates, CodeScorer, GraphColumn, Threshold, Walk, WalkCounts};
+use crate::kernels::Kernels;
 use crate::storage::{FileError, GraphFile};
 
 /// A graph file, and the index file of the same column, as a walk reads them.
@@ -32,6 +33,10 @@ impl<'a> GraphColumn for WalkedColumn<'a> {
 
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
         self.graph.links(level, row, links)
+    }
+
+    fn ask_for(&self, kernels: Kernels, row: u32) {
+        kernels.prefetch(self.graph.place(row));
     }
 
     fn scanned(&self, rows: &mut Vec<u32>) -> Result<(), FileError> {

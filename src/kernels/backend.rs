@@ -12,6 +12,8 @@ use super::scalar_dense::Scalar;
 use super::wide::WideQuery;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
+#[cfg(target_arch = "x86_64")]
+use super::x86_codes;
 use crate::base::ElementType;
 
 /// Back-ends. A variant for an instruction set holds the proof that the processor has it.
@@ -244,6 +246,20 @@ impl Kernels {
             let rows = rows.len() / code_row_bytes(width).max(1);
             Err(KernelError::CodeRow { row, rows })
         })
+    }
+
+    /// Asks memory for values that will be read soon, so that they are near by then. Their content is not looked at.
+    ///
+    /// # Complexity
+    /// An instruction for each 64 bytes; nothing on processors of other kinds than x86-64.
+    #[inline]
+    pub fn prefetch<T>(self, values: &[T]) {
+        #[cfg(target_arch = "x86_64")]
+        if !matches!(self.backend, Backend::Scalar) {
+            x86_codes::prefetch(values);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = values;
     }
 
     /// Product of `rows` and `panels`, plus `bias` in every row: `out[i][j] = bias[j] + sum over s of rows[i][s]

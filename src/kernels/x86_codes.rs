@@ -107,12 +107,13 @@ impl Avx512 {
     }
 }
 
-/// Asks for each cache line of a row.
+/// Asks for each cache line of values that will be read soon.
 #[inline(always)]
-fn prefetch(row: &[[u8; CODE_BLOCK]]) {
-    for line in row.iter().step_by(64 / CODE_BLOCK) {
+pub(super) fn prefetch<T>(values: &[T]) {
+    let first = values.as_ptr().cast::<i8>();
+    for offset in (0..size_of_val(values)).step_by(64) {
         // SAFETY: every x86-64 processor has the instruction, and it may be given any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(offset)) }
     }
 }
 

@@ -140,6 +140,12 @@ impl ColumnFile {
         self.file.read(self.values, start..start + u64::from(count) * size)
     }
 
+    /// Where the values of a row stand, unchecked: only to ask memory for them.
+    pub fn place(&self, row: RowId) -> &[u8] {
+        let size = self.header.row_size_bytes() as u64;
+        self.file.place(self.values, u64::from(row.0) * size..(u64::from(row.0) + 1) * size)
+    }
+
     /// Scales (f32, little-endian) of `count` rows from `first`; `None` for element types without scales.
     ///
     /// # Errors

@@ -177,6 +177,12 @@ impl GraphFile {
         Ok(())
     }
 
+    /// Where the links of a row on the base level stand, unchecked: only to ask memory for them.
+    pub fn place(&self, row: u32) -> &[u8] {
+        let bytes = 4 * u64::from(self.head.base_links);
+        self.file.place(self.links, u64::from(row) * bytes..(u64::from(row) + 1) * bytes)
+    }
+
     /// Appends the rows that every walk scores.
     ///
     /// # Errors

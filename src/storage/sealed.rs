@@ -403,6 +403,14 @@ impl SealedFile {
         Ok(&all[section.offset as usize..(section.offset + section.length) as usize])
     }
 
+    /// The bytes of `range` of `section`, unchecked: only to ask memory for them. None if they are not there.
+    pub(super) fn place(&self, section: Section, range: Range<u64>) -> &[u8] {
+        let all = self.bytes.bytes().unwrap_or_default();
+        let range =
+            section.offset + range.start.min(section.length)..section.offset + range.end.min(section.length);
+        all.get(range.start as usize..range.end as usize).unwrap_or_default()
+    }
+
     /// Checks the blocks of a range of the file that is not empty, unless they were checked before.
     #[inline]
     fn touch(&self, all: &[u8], range: Range<u64>) -> Result<(), FileError> {

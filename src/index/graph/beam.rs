@@ -127,6 +127,13 @@ impl Nearest {
         }
     }
 
+    /// The row that [`take`](Self::take) gives next, unless a better one is offered.
+    #[inline]
+    fn upcoming(&self) -> Option<u32> {
+        let later = self.rows.get(self.next..)?;
+        later.iter().find(|scored| scored.0 & Scored::DONE == 0).map(|scored| scored.row())
+    }
+
     /// The rows, best first.
     pub(super) fn rows(&self) -> &[Scored] {
         &self.rows
@@ -143,6 +150,9 @@ pub(super) trait Space {
 
     /// Appends the links of a row.
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), Self::Error>;
+
+    /// Asks memory for the links of a row, which may be read soon.
+    fn ask_for(&self, level: u32, row: u32);
 
     /// Writes the score of each of `rows`, all of which exist.
     fn scores(&self, rows: &[u32], sums: &mut Vec<i32>, scores: &mut Vec<f32>) -> Result<(), Self::Error>;
@@ -199,6 +209,10 @@ impl Beam {
             self.steps.hops += 1;
             self.links.clear();
             space.links(level, row, &mut self.links)?;
+            // Scoring these takes longer than memory takes to answer.
+            if let Some(row) = self.nearest.upcoming() {
+                space.ask_for(level, row);
+            }
             if let Some(row) = self.links.iter().find(|link| **link >= space.row_count()) {
                 return Err(space.no_such_row(*row));
             }

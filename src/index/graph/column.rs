@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::kernels::Kernels;
+
 /// Codes of one column of one segment, row by row in any order.
 pub trait GraphRows: Sync {
     /// What reading can fail with.
@@ -55,6 +57,9 @@ pub trait GraphColumn: Sync {
     /// # Errors
     /// The bytes cannot be read or are damaged.
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), ReadError<Self>>;
+
+    /// Asks memory for the links of a row on the base level, which may be read soon.
+    fn ask_for(&self, _kernels: Kernels, _row: u32) {}
 
     /// Appends the rows that every walk scores.
     ///

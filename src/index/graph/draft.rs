@@ -100,6 +100,12 @@ impl Draft {
         &list[..list.partition_point(|link| *link != GRAPH_NO_ROW)]
     }
 
+    /// Where the links of a row stand, with places that are free: only to ask memory for them.
+    fn whole_list(&self, level: u32, row: u32) -> &[u32] {
+        let list = if level == 0 { &self.base } else { &self.upper };
+        self.range(level, row).and_then(|range| list.get(range)).unwrap_or_default()
+    }
+
     /// Makes `links` the links of a row; those beyond the most are left out.
     pub fn set_links(&mut self, level: u32, row: u32, links: &[u32]) {
         let Some(range) = self.range(level, row) else { return };
@@ -166,6 +172,11 @@ impl Space for Towards<'_> {
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), BuildStop> {
         links.extend_from_slice(self.draft.links(level, row));
         Ok(())
+    }
+
+    #[inline]
+    fn ask_for(&self, level: u32, row: u32) {
+        self.space.ask_for(self.draft.whole_list(level, row));
     }
 
     #[inline]

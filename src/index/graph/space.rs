@@ -92,6 +92,11 @@ impl<'a> CodedSpace<'a> {
         self.weights.get(row as usize).copied().unwrap_or_default()
     }
 
+    /// Asks memory for links that may be read soon.
+    pub(super) fn ask_for(&self, links: &[u32]) {
+        self.kernels.prefetch(links);
+    }
+
     /// A query of this width, for [`CodeQueries::set_codes`].
     pub(super) fn query(&self) -> Result<CodeQueries, BuildStop> {
         Ok(CodeQueries::new(&[&vec![0.0; self.width]])?)

@@ -69,6 +69,13 @@ impl<C: GraphColumn> Space for Asked<'_, C> {
     }
 
     #[inline]
+    fn ask_for(&self, level: u32, row: u32) {
+        if level == 0 {
+            self.column.ask_for(self.kernels, row);
+        }
+    }
+
+    #[inline]
     fn scores(
         &self,
         rows: &[u32],
