@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::file_error::FileError;
 use super::medium::Storage;
-use super::sealed::{FileError, SealedFile, SealedWriter};
+use super::sealed::{SealedFile, SealedWriter};
 use crate::base::{ColumnId, ElementType, RowId, SegmentId};
 use crate::format::{
     ColumnHeader, Encoding, FileKind, FileRecord, Section, SketchModule, column_section, decode_modules,

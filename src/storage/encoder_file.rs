@@ -1,7 +1,8 @@
 //! Encoder files: the state of an encoder, such as term weights.
 
+use super::file_error::FileError;
 use super::medium::Storage;
-use super::sealed::{FileError, SealedFile, SealedWriter};
+use super::sealed::{SealedFile, SealedWriter};
 use crate::base::{ColumnId, Fingerprint};
 use crate::format::{FileKind, FileRecord, Header, Section, encoder_section};
 

@@ -4,9 +4,10 @@
 //! it was made from, and may be missing or removed at any time. It is a file of its own, so that the codes serve as soon as
 //! they are there, and neither is written again for the other.
 
+use super::file_error::FileError;
 use super::index_file::{UNFINISHED, begin_unfinished, io_error};
 use super::medium::Storage;
-use super::sealed::{FileError, SealedFile, SealedWriter};
+use super::sealed::{SealedFile, SealedWriter};
 use crate::base::{ColumnId, SegmentId};
 use crate::format::{
     FileKind, FileRecord, GRAPH_NO_ROW, GraphHead, IndexHeader, Section, decode_origin, encode_origin,

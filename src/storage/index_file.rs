@@ -4,8 +4,9 @@
 //! column file it was made from, and may be missing or removed at any time: an index is a way to answer faster, never a
 //! part of the answer. It is written under another name and renamed when it is whole, so that nobody opens half of one.
 
+use super::file_error::FileError;
 use super::medium::Storage;
-use super::sealed::{FileError, SealedFile, SealedWriter};
+use super::sealed::{SealedFile, SealedWriter};
 use crate::base::{ColumnId, RowId, SegmentId};
 use crate::format::{
     FileKind, FileRecord, Header, IndexHeader, Section, decode_origin, encode_origin, index_section,

@@ -11,6 +11,7 @@
 //! | `commit_error.rs` | what can keep a store from being opened for writing, and a commit from being made |
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
+//! | `file_error.rs` | what reading and writing a sealed file can fail with |
 //! | `free_space.rs` | how much room a file system has |
 //! | `garbage.rs` | removes files that nobody names or pins |
 //! | `graph_file.rs` | graph files: links between the rows of a column file |
@@ -34,6 +35,7 @@ mod commit;
 mod commit_error;
 mod disk;
 mod encoder_file;
+mod file_error;
 mod free_space;
 mod garbage;
 mod graph_file;
@@ -58,6 +60,7 @@ pub use encoder_file::{
     encoder_file_name, encoder_state_section, open_encoder_file, read_encoder_file, read_encoder_state,
     write_encoder_file, write_encoder_pieces,
 };
+pub use file_error::FileError;
 pub use garbage::{Collected, collect_garbage};
 pub use graph_file::{GraphContent, GraphFile, graph_file_name, write_graph_file};
 pub use index_file::{IndexFile, IndexFileWriter, index_file_name};
@@ -67,6 +70,6 @@ pub use published::{
     ENCODERS_FOLDER, PINS_FOLDER, Pin, PublishedError, SEGMENTS_FOLDER, pin_current, read_current,
 };
 pub use row_file::{RowFile, RowFileContent, RowFileSource, RowString, row_file_name, write_row_file};
-pub use sealed::{FileError, SealedFile, SealedWriter};
+pub use sealed::{SealedFile, SealedWriter};
 pub use segment_numbers::{HeldSegment, SegmentNumbers};
 pub use simulated::{Failure, SimulatedStorage};

@@ -3,8 +3,9 @@
 use std::str::from_utf8;
 use std::sync::{Arc, OnceLock};
 
+use super::file_error::FileError;
 use super::medium::Storage;
-use super::sealed::{FileError, SealedFile, SealedWriter};
+use super::sealed::{SealedFile, SealedWriter};
 use crate::base::limits::{KEY_BYTES_MAX, SEGMENT_ROWS_MAX};
 use crate::base::{FieldDeclaration, RowId, RowSet, SegmentId, key_hash};
 use crate::format::{

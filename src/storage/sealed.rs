@@ -1,16 +1,15 @@
 //! Sealed files: written front to back once, then read by verified blocks.
 
 use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use thiserror::Error;
 
 use super::aligned_writer::AlignedWriter;
 use super::checked_blocks::CheckedBlocks;
+use super::file_error::FileError;
 use super::medium::{FileBytes, Storage};
 use crate::base::checksum;
 use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES, SECTIONS_MAX};
@@ -20,64 +19,6 @@ use crate::format::{
 };
 
 const BLOCK: usize = BLOCK_SIZE_BYTES as usize;
-
-/// A sealed file that cannot be written or read.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum FileError {
-    /// The medium failed.
-    #[error("cannot {operation} {path}: {source}")]
-    Io {
-        /// What was tried: `create`, `write`, `sync`, `open`, `read`.
-        operation: &'static str,
-        /// The file.
-        path: String,
-        /// What the medium said.
-        source: io::Error,
-    },
-    /// The bytes are not what was written.
-    #[error("{path} is damaged: {source}; run \"ascribe verify\", then restore a copy of the store")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        source: ContainerError,
-    },
-    /// The file is not the one that the manifest names.
-    #[error(
-        "{path} is damaged: its {what} is {found:#x}, the manifest says {expected:#x}; run \"ascribe verify\", then restore a copy of the store"
-    )]
-    NotAsRecorded {
-        /// The file.
-        path: String,
-        /// `length` or `root checksum`.
-        what: &'static str,
-        /// Of the file.
-        found: u64,
-        /// In the manifest.
-        expected: u64,
-    },
-    /// Checksums are right, but the content contradicts itself: not written by ascribe.
-    #[error("{path} is damaged: {reason}; run \"ascribe verify\", then restore a copy of the store")]
-    Content {
-        /// The file.
-        path: String,
-        /// What contradicts.
-        reason: String,
-    },
-}
-
-impl FileError {
-    /// Whether the medium has no such file.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-
-    /// Whether bytes are wrong (and not the medium at fault).
-    pub fn is_damage(&self) -> bool {
-        !matches!(self, Self::Io { .. }) || self.is_not_found()
-    }
-}
 
 /// Writes a sealed file.
 pub struct SealedWriter {
