@@ -1,6 +1,6 @@
 //! An ingesting process killed fifty times, with a reader beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -190,12 +190,14 @@ fn check_finished(folder: &Path, input: &Input) {
     drop(Store::open_at(&path, OpenOptions { compact: false, ..OpenOptions::default() }).unwrap());
     // Nothing is left of what the killed processes had begun, nor of segments that were merged under a reader.
     let files = std::fs::read_dir(path.join("segments")).unwrap();
-    // Segments that were merged from many may be indexed.
-    let is_own = |name: &std::ffi::OsStr| Path::new(name).extension().is_none_or(|kind| kind != "idx");
-    assert_eq!(
-        files.filter(|file| is_own(&file.as_ref().unwrap().file_name())).count(),
-        3 * statistics.segments
-    );
+    let files: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    // Segments that were merged from many may be indexed; no index is left of one that is gone.
+    let (indexes, own): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| file.ends_with(".idx"));
+    assert_eq!(own.len(), 3 * statistics.segments);
+    let segment_of = |file: &str| file.split('.').next().unwrap().to_owned();
+    let segments: BTreeSet<String> = own.iter().map(|file| segment_of(file)).collect();
+    assert_eq!(segments.len(), statistics.segments);
+    assert!(indexes.iter().all(|file| segments.contains(&segment_of(file))), "{files:?}");
 }
 
 #[test]
