@@ -11,7 +11,6 @@ use super::segment::{Segment, SegmentView};
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, FieldDeclaration, FieldValue, RowId, RowSet};
 use crate::format::{ColumnKind, metadata_value};
-use crate::storage::FileError;
 use std::sync::Arc;
 
 /// Rows that are looked up, and vectors that are asked about.
@@ -48,13 +47,14 @@ pub(super) fn compare(
         return differs(format!("{} rows became {}", old.row_count(), new.row_count()));
     }
     let rows = sample_rows(&old, SAMPLE_ROWS);
-    let key = |segment: usize, row| Ok(old.row_at(segment, row)?.key);
+    let mut keys = Vec::with_capacity(rows.len());
     for &(segment, row) in &rows {
         let before = old.row_at(segment, row)?;
         let after = new.row(&before.key)?;
         if after.as_ref() != Some(&before) {
             return differs(format!("the row with key {:?} is another", before.key));
         }
+        keys.push(before.key);
     }
     let filters = filters(&old, &rows)?;
     let columns = snapshot.inner.state.store.columns.iter();
@@ -62,11 +62,12 @@ pub(super) fn compare(
         if !record.columns.iter().any(|file| file.column == column.id) {
             continue;
         }
-        let step = rows.len().div_ceil(SAMPLE_QUERIES).max(1);
-        let asked = rows.iter().step_by(step).map(|&(segment, row)| {
-            Ok(Query { column: Some(column.name.clone()), ..Query::new(QueryInput::Key(key(segment, row)?)) })
-        });
-        let asked = asked.collect::<Result<Vec<Query>, FileError>>()?;
+        let step = keys.len().div_ceil(SAMPLE_QUERIES).max(1);
+        let ask_about = |key: &String| Query {
+            column: Some(column.name.clone()),
+            ..Query::new(QueryInput::Key(key.clone()))
+        };
+        let asked: Vec<Query> = keys.iter().step_by(step).map(ask_about).collect();
         // One without an index: every stored value is read once.
         let exact = asked.iter().take(1).map(|query| Query { exact: true, ..query.clone() }).collect();
         let filtered = filters.iter().map(|filter| {

@@ -94,13 +94,11 @@ impl Draft {
 
     /// The links of a row.
     pub fn links(&self, level: u32, row: u32) -> &[u32] {
-        let Some(range) = self.range(level, row) else { return &[] };
-        let list = if level == 0 { &self.base } else { &self.upper };
-        let list = list.get(range).unwrap_or_default();
+        let list = self.whole_list(level, row);
         &list[..list.partition_point(|link| *link != GRAPH_NO_ROW)]
     }
 
-    /// Where the links of a row stand, with places that are free: only to ask memory for them.
+    /// Where the links of a row stand, with the places that are free.
     fn whole_list(&self, level: u32, row: u32) -> &[u32] {
         let list = if level == 0 { &self.base } else { &self.upper };
         self.range(level, row).and_then(|range| list.get(range)).unwrap_or_default()
