@@ -191,8 +191,8 @@ pub const COMPACTION_SEGMENTS_SMALL: usize = 16;
 /// Rows that a merged segment may have: six gigabytes of vectors of 384 values, and an hour to build a graph over them.
 pub const COMPACTION_ROWS_MAX: u64 = 4 * 1024 * 1024;
 
-/// Bytes from which a segment that nobody holds any more is let go on a thread of its own: to give back the pages of so many
-/// takes about a tenth of a millisecond, as long as to hand it over and be waited for.
+/// Bytes from which a segment that nobody holds any more is let go on a thread of its own: smaller ones have few pages to
+/// give back, and most stores never need the thread.
 pub const RETIRED_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Deleted rows from which a segment is written anew alone, if they are a quarter of it.
@@ -239,7 +239,7 @@ pub const GRAPH_BUILD_BEAM: usize = 200;
 /// one of fifty of a row's best neighbours is missed, and the graph is the same with any number of threads.
 pub const GRAPH_BATCH_PART: usize = 50;
 
-/// Values of rows that a thread puts into a graph before it looks up: 4 rows of 384 values take about a millisecond, for
+/// Values of rows that a thread puts into a graph before it looks up: 4 rows of 384 values take a millisecond or two, for
 /// which a query that shares the threads waits.
 pub const GRAPH_SLICE_VALUES: usize = 4 * 384;
 

@@ -76,7 +76,7 @@ impl Pace {
         Self { traffic: Arc::clone(traffic), begun: Mutex::new(Instant::now()) }
     }
 
-    /// To be called between steps that take well below a millisecond each.
+    /// To be called between steps of a millisecond or two at most: a step is never interrupted.
     pub(super) fn keep(&self) {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         if begun.elapsed() >= PIECE {
