@@ -7,9 +7,10 @@ pub const BLOCK_SIZE_BYTES: u32 = 64 * 1024;
 /// Alignment of every section in a sealed file: one cache line, and the widest vector register.
 pub const SECTION_ALIGNMENT_BYTES: u64 = 64;
 
-/// Bytes of which every write to a sealed file, but the last, is a multiple, and at a multiple of which it begins. On
-/// ext4 writes that begin inside a page take twice the time; beyond 64 KiB nothing is gained.
-pub const WRITE_UNIT_BYTES: usize = 64 * 1024;
+/// Bytes of every write to a sealed file but the last. Such a write can become one huge page of the file cache, so that a
+/// mapped file needs a five hundredth of the page tables: a walk over a graph, which reads rows here and there, took a tenth
+/// less time (Linux 6.18, ext4). Larger writes become larger pieces of the cache, which are mapped by small pages again.
+pub const WRITE_UNIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Sections a sealed file may have. The footer is of fixed size so that opening a file reads the same number of
 /// bytes whatever the number of rows.

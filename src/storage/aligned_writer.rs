@@ -1,4 +1,4 @@
-//! Appends to a file in large pieces that begin and end at multiples of a unit.
+//! Appends to a file in large pieces of one size.
 //!
 //! The header of a sealed file shifts everything behind it by 64 bytes. Written as they come, its blocks would all begin
 //! inside a page of the file cache, and on ext4 take twice the time.
@@ -17,7 +17,7 @@ pub(super) struct AlignedWriter {
 impl AlignedWriter {
     /// A writer of the empty file behind `writer`.
     pub(super) fn new(writer: Box<dyn FileWriter>) -> Self {
-        Self { writer, tail: Vec::with_capacity(WRITE_UNIT_BYTES) }
+        Self { writer, tail: Vec::new() }
     }
 
     /// Appends `bytes`. Whole units go to the medium straight from the caller's bytes; only what is left over is copied.
@@ -31,12 +31,9 @@ impl AlignedWriter {
             self.flush()?;
             bytes = rest;
         }
-        let whole = bytes.len() / WRITE_UNIT_BYTES * WRITE_UNIT_BYTES;
-        if whole > 0 {
-            self.writer.write(&bytes[..whole])?;
-        }
-        self.tail.extend_from_slice(&bytes[whole..]);
-        Ok(())
+        let units = bytes.chunks_exact(WRITE_UNIT_BYTES);
+        self.tail.extend_from_slice(units.remainder());
+        units.into_iter().try_for_each(|unit| self.writer.write(unit))
     }
 
     /// Writes what was held back and makes everything survive a crash. Nothing may be written afterwards.
