@@ -8,7 +8,7 @@
 //!   rows found, -1 where there were fewer, go to OUT.npy.
 //! - `first STORE QUERY.npy [--plan PLAN] [--threads N]`: time from the start of `main` to the first answer.
 //!
-//! Run without one of these it does nothing. Threads are those of the store, and as many ask at once.
+//! Run without one of these it does nothing. Threads are those of the store.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what this program is for")]
 
@@ -18,7 +18,6 @@ use std::io::{BufWriter, Cursor, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ascribe::attribution::Side;
@@ -42,7 +41,7 @@ const PROGRESS_TEXTS: usize = 500;
 const BATCH_TEXTS: usize = 16;
 
 /// Queries of one call: the peers are given all of a round in one.
-const CALL_QUERIES: usize = 64;
+const CALL_QUERIES: usize = 256;
 
 /// Queries of the part of a round that is not counted: one in this many.
 const WARM_PART: usize = 10;
@@ -241,33 +240,15 @@ fn build(arguments: &Arguments) -> Outcome<Value> {
     }))
 }
 
-/// Asks all of `queries`, `threads` at a time; the numbers of the rows found, `k` for each query in their order, -1 for
-/// none. Nothing else of an answer is kept, so that the memory of the process is that of the store.
-fn ask(snapshot: &Snapshot, queries: &[Query], threads: usize, k: usize) -> Outcome<Vec<i32>> {
-    let next = AtomicUsize::new(0);
-    let one = || -> Result<Vec<(usize, Vec<i32>)>, String> {
-        let (cancel, mut found) = (Cancel::new(), Vec::new());
-        loop {
-            let at = next.fetch_add(CALL_QUERIES, Ordering::Relaxed);
-            let end = queries.len().min(at + CALL_QUERIES);
-            let Some(asked) = queries.get(at..end).filter(|asked| !asked.is_empty()) else {
-                return Ok(found);
-            };
-            let answers = snapshot.query_all(asked, &cancel).map_err(|error| error.to_string())?;
-            for (answer, at) in answers.iter().zip(at..) {
-                found.push((at, row_numbers(answer)?));
-            }
-        }
-    };
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-        let first = one();
-        std::iter::once(Ok(first)).chain(others.into_iter().map(|other| other.join())).collect()
-    });
+/// Asks all of `queries`; the numbers of the rows found, `k` for each query in their order, -1 for none. Nothing else of an
+/// answer is kept, so that the memory of the process is that of the store.
+fn ask(snapshot: &Snapshot, queries: &[Query], k: usize) -> Outcome<Vec<i32>> {
+    let cancel = Cancel::new();
     let mut found = vec![-1; queries.len() * k];
-    for part in parts {
-        for (at, rows) in part.map_err(|_| "a thread that asked has panicked")?? {
-            found[at * k..at * k + rows.len()].copy_from_slice(&rows);
+    for (asked, found) in queries.chunks(CALL_QUERIES).zip(found.chunks_mut(CALL_QUERIES * k)) {
+        for (answer, found) in snapshot.query_all(asked, &cancel)?.iter().zip(found.chunks_mut(k)) {
+            let rows = row_numbers(answer)?;
+            found[..rows.len()].copy_from_slice(&rows);
         }
     }
     Ok(found)
@@ -294,11 +275,11 @@ fn search(arguments: &Arguments) -> Outcome<Value> {
     let base = process_bytes("VmRSS");
     let reader = Reader::open_at(path, arguments.options())?;
     let snapshot = reader.snapshot();
-    ask(&snapshot, &queries[..queries.len().div_ceil(WARM_PART)], arguments.threads, k)?;
+    ask(&snapshot, &queries[..queries.len().div_ceil(WARM_PART)], k)?;
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
         let begun = Instant::now();
-        found = ask(&snapshot, &queries, arguments.threads, k)?;
+        found = ask(&snapshot, &queries, k)?;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     if let Some(path) = &arguments.found {

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
+
 use super::answer::{Answer, Hit, Query, QueryInput, QueryStages};
 use super::encoders::EncoderError;
 use super::plan::{Plan, Wish, beams};
@@ -14,13 +16,14 @@ use super::scan::Scan;
 use super::snapshot::Snapshot;
 use super::target::{GraphWalk, Question, Target, limits};
 use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
-use crate::base::{Cancel, ElementType, RowSet};
+use crate::base::{Cancel, ElementType, RowId, RowSet};
 use crate::encoder::Encoder;
 use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
 use crate::kernels::{CODE_QUERIES_MAX, CodeQueries, decode};
+use crate::storage::RowFile;
 
-/// Queries that share a pass, and what has to be there before they are answered.
+/// Queries that differ in nothing but what they ask about, and what has to be there before they are answered.
 struct Prepared<'a> {
     queries: &'a [Query],
     column: &'a ColumnRecord,
@@ -53,17 +56,13 @@ impl Snapshot {
     /// One pass for each four queries.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let _passage = self.inner.context.traffic.enter();
-        let mut groups = Vec::new();
-        for group in queries.chunk_by(Query::differs_only_in_input) {
-            for group in group.chunks(CODE_QUERIES_MAX) {
-                groups.push(self.prepare(group)?);
-            }
-        }
+        let alike = queries.chunk_by(Query::differs_only_in_input);
+        let alike = alike.map(|alike| self.prepare(alike)).collect::<Result<Vec<_>, _>>()?;
         // All else in the pool, from end to end: to wake a thread takes as long as to scan thousands of rows.
         self.inner.context.pool.install(|| {
             let mut answers = Vec::with_capacity(queries.len());
-            for group in groups {
-                answers.extend(self.answer(&group, cancel)?);
+            for alike in alike {
+                answers.extend(self.answer_alike(&alike, cancel)?);
             }
             Ok(answers)
         })
@@ -98,20 +97,43 @@ impl Snapshot {
         Ok(Some(self.encoder(column)?))
     }
 
-    /// Answers queries that share their column and filter.
-    fn answer(&self, group: &Prepared<'_>, cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+    /// Answers queries that differ in nothing but their input: four share a pass over the rows.
+    fn answer_alike(&self, alike: &Prepared<'_>, cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
+        let Some(first) = alike.queries.first() else { return Ok(Vec::new()) };
+        let mut stages = QueryStages { encode: alike.took, ..QueryStages::default() };
+        let (targets, plan_reason) = stage(&mut stages.filter, || self.targets(alike.column, first))?;
+        let answer = |queries| self.answer(alike, queries, &targets, &plan_reason, stages, cancel);
+        // A scan keeps all threads busy by itself, and a score of every row in memory. Walks go on side by side.
+        let are_walked = targets.iter().all(|target| target.walk.is_some());
+        let answers: Vec<Vec<Answer>> = if are_walked {
+            alike.queries.par_chunks(CODE_QUERIES_MAX).map(answer).collect::<Result<_, _>>()?
+        } else {
+            alike.queries.chunks(CODE_QUERIES_MAX).map(answer).collect::<Result<_, _>>()?
+        };
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Answers queries that share a pass; `stages` is the time that was spent on all of them before.
+    fn answer(
+        &self,
+        alike: &Prepared<'_>,
+        queries: &[Query],
+        targets: &[Target<'_>],
+        plan_reason: &str,
+        mut stages: QueryStages,
+        cancel: &Cancel,
+    ) -> Result<Vec<Answer>, QueryError> {
         let begun = Instant::now();
-        let Prepared { queries, column, encoder, took } = group;
+        let spent = stages.encode + stages.filter;
+        let Prepared { column, encoder, .. } = alike;
         let selections =
             queries.iter().map(|query| Selection::new(query.side, query.k)).collect::<Result<Vec<_>, _>>()?;
-        let mut stages = QueryStages::default();
-        let Some(first) = queries.first() else { return Ok(Vec::new()) };
-        let vectors = stage(&mut stages.encode, || {
+        let mut encode = Duration::ZERO;
+        let vectors = stage(&mut encode, || {
             queries.iter().map(|query| self.query_vector(column, &query.input, encoder.as_deref())).collect()
         })?;
         let vectors: Vec<Vec<f32>> = vectors;
-        stages.encode += *took;
-        let (targets, plan_reason) = stage(&mut stages.filter, || self.targets(column, first))?;
+        stages.encode += encode;
         let mut questions = Vec::with_capacity(queries.len());
         for (query, vector) in queries.iter().zip(&vectors) {
             let kind = query.kind.row_score(norm(self, vector)?);
@@ -119,7 +141,7 @@ impl Snapshot {
                 .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
             questions.push(Question { vector, codes, kind, side: query.side, k: query.k });
         }
-        let scans = stage(&mut stages.scan, || Scan::run(self, &targets, &questions, cancel))?;
+        let scans = stage(&mut stages.scan, || Scan::run(self, targets, &questions, cancel))?;
         let eligible_rows = targets
             .iter()
             .map(|target| target.eligible.as_ref().map_or_else(|| target.view.live_rows(), RowSet::len))
@@ -130,18 +152,21 @@ impl Snapshot {
             let mut stages = stages;
             let (ranked, moments, percentiles) = stage(&mut stages.select, || {
                 let ranked = scan.choose(question, selection, cancel)?;
+                self.ask_for(&ranked, RowFile::offset_places);
                 let (moments, percentiles) = scan.unusual(question, &ranked)?;
                 Ok((ranked, moments, percentiles))
             })?;
-            let (proponents, opponents) =
-                stage(&mut stages.fetch, || self.fetch(&ranked, &moments, &percentiles))?;
+            let (proponents, opponents) = stage(&mut stages.fetch, || {
+                self.ask_for(&ranked, RowFile::string_places);
+                self.fetch(&ranked, &moments, &percentiles)
+            })?;
             answers.push(Answer {
                 input: query.input.clone(),
                 column: column.name.clone(),
                 encoder: encoder_name(column),
                 kind: query.kind,
                 plan: if scan.has_walked() { "graph" } else { "scan" },
-                plan_reason: plan_reason.clone(),
+                plan_reason: plan_reason.to_owned(),
                 rows: targets.iter().map(|target| target.view.live_rows()).sum(),
                 eligible_rows,
                 segments: targets.len(),
@@ -149,7 +174,7 @@ impl Snapshot {
                 rows_by_codes: scan.rows_by_codes(),
                 hops: scan.hops(),
                 rows_exact: scan.rows_exact(),
-                elapsed: *took + begun.elapsed(),
+                elapsed: spent + begun.elapsed(),
                 stages,
                 proponents,
                 opponents,
@@ -279,6 +304,14 @@ impl Snapshot {
         let beams = beams(&wish, graph.head())
             .map_err(|reason| format!("segment {}: {reason}", segment.record.id))?;
         Ok(Some(GraphWalk { graph, beams }))
+    }
+
+    /// Asks memory for what will be read of the chosen rows.
+    fn ask_for(&self, ranked: &RankedRows, places: impl Fn(&RowFile, RowId) -> [&[u8]; 3]) {
+        for row in ranked.proponents.iter().chain(&ranked.opponents) {
+            let places = places(&self.inner.segments[row.segment].segment.rows, row.row);
+            places.into_iter().for_each(|place| self.inner.context.kernels.prefetch(place));
+        }
     }
 
     fn fetch(

@@ -76,9 +76,6 @@ impl<'a> Scan<'a> {
         questions: &[Question<'_>],
         cancel: &Cancel,
     ) -> Result<Vec<Self>, QueryError> {
-        let codes: Vec<&CodeQueries> = questions.iter().map(|question| &question.codes).collect();
-        let codes =
-            CodeQueries::join(&codes).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
         let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
         let none = || -> Vec<[Candidates; 2]> {
             questions.iter().map(|question| limits(question.side, question.k).map(Candidates::new)).collect()
@@ -105,29 +102,11 @@ impl<'a> Scan<'a> {
                 rescored_rows: 0,
             })
             .collect();
-        let found = snapshot.inner.context.pool.install(|| {
-            parts(&mut scans)
-                .into_par_iter()
-                .try_fold(none, |mut candidates, part| {
-                    if cancel.is_cancelled() {
-                        return Err(QueryError::Cancelled);
-                    }
-                    if let Some(pace) = &snapshot.inner.context.pace {
-                        pace.keep();
-                    }
-                    let target = &targets[part.number];
-                    score_part(snapshot, target, questions, &codes, part, &mut candidates, &thresholds)?;
-                    Ok(candidates)
-                })
-                .try_reduce(none, |mut left, right| {
-                    for (question, ends) in right.into_iter().enumerate() {
-                        for (end, candidates) in ends.into_iter().enumerate() {
-                            left[question][end].merge(candidates, &thresholds[question][end]);
-                        }
-                    }
-                    Ok(left)
-                })
-        })?;
+        let found = if is_scanned.contains(&true) {
+            scan_targets(snapshot, targets, questions, parts(&mut scans), none, &thresholds, cancel)?
+        } else {
+            none()
+        };
         let ends = found.into_iter().zip(walked.candidates).zip(&thresholds);
         for (scan, ((mut found, walked), thresholds)) in scans.iter_mut().zip(ends) {
             for ((found, walked), threshold) in found.iter_mut().zip(walked).zip(thresholds) {
@@ -274,6 +253,44 @@ impl Drop for Scan<'_> {
         let buffers = &self.snapshot.inner.context.buffers;
         self.scores.drain(..).for_each(|scores| buffers.give_back(scores));
     }
+}
+
+/// Scores the parts, and gives the candidates of both ends for each question.
+fn scan_targets(
+    snapshot: &Snapshot,
+    targets: &[Target<'_>],
+    questions: &[Question<'_>],
+    parts: Vec<Part<'_>>,
+    none: impl Fn() -> Vec<[Candidates; 2]> + Sync,
+    thresholds: &[[Threshold; 2]],
+    cancel: &Cancel,
+) -> Result<Vec<[Candidates; 2]>, QueryError> {
+    let codes: Vec<&CodeQueries> = questions.iter().map(|question| &question.codes).collect();
+    let codes =
+        CodeQueries::join(&codes).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+    snapshot.inner.context.pool.install(|| {
+        parts
+            .into_par_iter()
+            .try_fold(&none, |mut candidates, part| {
+                if cancel.is_cancelled() {
+                    return Err(QueryError::Cancelled);
+                }
+                if let Some(pace) = &snapshot.inner.context.pace {
+                    pace.keep();
+                }
+                let target = &targets[part.number];
+                score_part(snapshot, target, questions, &codes, part, &mut candidates, thresholds)?;
+                Ok(candidates)
+            })
+            .try_reduce(&none, |mut left, right| {
+                for (question, ends) in right.into_iter().enumerate() {
+                    for (end, candidates) in ends.into_iter().enumerate() {
+                        left[question][end].merge(candidates, &thresholds[question][end]);
+                    }
+                }
+                Ok(left)
+            })
+    })
 }
 
 /// The rows of all targets in parts of [`SCAN_CHUNK_ROWS`].

@@ -168,12 +168,16 @@ impl<C: NamedCodes> CodeScorer<'_, C> {
         let count = rows.len() as u32;
         let [codes, numbers @ ..] =
             self.codes.at(rows).map_err(|source| ScanError::Values { first, count, source })?;
+        let numbers = numbers.map(|all| all.as_chunks::<4>().0);
+        for &all in &numbers {
+            let number = |row: &u32| all.get(*row as usize);
+            rows.iter().filter_map(number).for_each(|number| self.kernels.prefetch(number));
+        }
         self.sums.resize(rows.len(), 0);
         self.kernels
             .code_dots_at(self.queries, codes, rows, &mut self.sums)
             .map_err(|source| ScanError::Length { first, source })?;
         for (named, all) in self.named.iter_mut().zip(numbers) {
-            let all = all.as_chunks::<4>().0;
             named.clear();
             named.extend(rows.iter().filter_map(|row| all.get(*row as usize)));
             if named.len() != rows.len() {

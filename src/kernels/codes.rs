@@ -176,8 +176,10 @@ fn quantise<'a>(query: &[f32], to: impl Iterator<Item = &'a mut [i16; CODE_BLOCK
     for (steps, values) in to.zip(query.chunks(CODE_BLOCK)) {
         for (step, &value) in steps.iter_mut().zip(values) {
             let value = finite(value);
-            // A zero query divides by 0: the cast takes the NaN to 0.
-            *step = (value / scale).round() as i16;
+            // Rounds half away from 0, as the cast cuts off; `round` would be a call for each value. A zero query divides
+            // by 0: the cast takes the NaN to 0.
+            let steps = value / scale;
+            *step = (steps + 0.5_f64.copysign(steps)) as i16;
             let error = value - scale * f64::from(*step);
             squares += value * value;
             error_squares += error * error;
@@ -269,8 +271,9 @@ pub(super) fn code_dots<L: CodeLanes, const Q: usize>(
     }
 }
 
-/// Rows that are asked for ahead of the one that is read: memory takes about as long to answer as three rows take to sum.
-const ROWS_AHEAD: usize = 3;
+/// Rows that are asked for ahead of the one that is read. Of 3, 8 and all, walks over a graph of 30,000 rows were fastest
+/// with 8: with all a processor has more requests than it can hold.
+const ROWS_AHEAD: usize = 8;
 
 /// The sum of each of the named rows with the one query. `rows` is all rows, one after the other; the first of `named`
 /// that is not among them is given back, and what `out` then holds is of no use.

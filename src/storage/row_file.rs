@@ -155,6 +155,9 @@ fn write_strings(
     Ok(count)
 }
 
+/// Bytes of a string that memory is asked for: longer ones are read in order, which a processor sees.
+const ASKED_STRING_BYTES: u64 = 256;
+
 /// A row file open for reading.
 #[derive(Debug)]
 pub struct RowFile {
@@ -340,6 +343,25 @@ impl RowFile {
         }
         self.metadata(declared)?;
         Ok(())
+    }
+
+    /// Where the offsets of a row's key, text and undeclared fields stand, unchecked: only to ask memory for them.
+    pub fn offset_places(&self, row: RowId) -> [&[u8]; 3] {
+        let start = 8 * u64::from(row.0);
+        [self.keys, self.texts, self.extras]
+            .map(|strings| self.file.place(strings.offsets, start..start + 16))
+    }
+
+    /// Where a row's key, text and undeclared fields begin, unchecked: only to ask memory for them.
+    pub fn string_places(&self, row: RowId) -> [&[u8]; 3] {
+        let [keys, texts, extras] = self.offset_places(row);
+        [(self.keys, keys), (self.texts, texts), (self.extras, extras)].map(|(strings, offsets)| {
+            let offset = |number: usize| {
+                offsets.as_chunks().0.get(number).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+            };
+            let (start, end) = (offset(0), offset(1));
+            self.file.place(strings.bytes, start..end.min(start.saturating_add(ASKED_STRING_BYTES)))
+        })
     }
 
     fn string(&self, strings: StringSections, row: RowId) -> Result<&str, FileError> {
