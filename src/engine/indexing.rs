@@ -228,7 +228,7 @@ fn build_graph_file(
     };
     let mut advance = |rows| task.advance(rows);
     let mut work = GraphWork { pool: &context.pool, pause: &pause, cancel: &cancel, advance: &mut advance };
-    let graph = match build_graph(builder, &ScannedCodes(&index), &options, &mut work) {
+    let graph = match build_graph(builder, &ScannedCodes::of(&index), &options, &mut work) {
         Ok(graph) => graph,
         Err(GraphError::Cancelled) if task.cancel().is_cancelled() => return Err(IndexError::Cancelled),
         // The segment was merged into another.

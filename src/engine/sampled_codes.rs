@@ -32,13 +32,18 @@ impl SampledCodes {
         Ok(Self { width, rows: rows.len() as u32, codes, numbers: numbers.map(|all| gather(all, 4)) })
     }
 
-    /// The score of each row by its codes; none if the codes cannot be scored.
-    pub(super) fn scores(&self, kernels: Kernels, question: &Question<'_>) -> Option<Vec<f64>> {
-        let (mut scores, mut margins) = (vec![0.0; self.rows as usize], vec![0.0; self.rows as usize]);
-        let mut scorer = CodeScorer::new(kernels, &question.codes, self).ok()?;
+    /// For each of at most four questions the score of each row by its codes; none if the codes cannot be scored.
+    pub(super) fn scores(&self, kernels: Kernels, questions: &[Question<'_>]) -> Option<Vec<Vec<f64>>> {
+        let codes = Question::joined_codes(questions).ok()?;
+        let mut scorer = CodeScorer::new(kernels, &codes, self).ok()?;
         scorer.read(RowId(0), self.rows).ok()?;
-        scorer.score(0, question.kind, &mut scores, &mut margins).ok()?;
-        Some(scores)
+        let mut margins = vec![0.0; self.rows as usize];
+        let scores = questions.iter().enumerate().map(|(number, question)| {
+            let mut scores = vec![0.0; self.rows as usize];
+            scorer.score(number, question.kind, &mut scores, &mut margins).ok()?;
+            Some(scores)
+        });
+        scores.collect()
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Scan<'a> {
     walks: WalkCounts,
     /// For each target one score a row, exact or by codes; none where its graph was walked.
     pub(super) scores: Vec<Vec<f64>>,
+    /// For each target the scores by codes of some rows, where its graph was walked.
+    pub(super) samples: Vec<Vec<f64>>,
     /// By how much each score may be off, where a filter chooses: rows from the middle of all scores have neighbours that
     /// are no candidates.
     pub(super) margins: Vec<Vec<f64>>,
@@ -94,6 +96,7 @@ impl<'a> Scan<'a> {
                 is_scanned: is_scanned.clone(),
                 walks: *counts,
                 scores: (0..targets.len()).map(|number| buffers.take(rows(number))).collect(),
+                samples: vec![Vec::new(); targets.len()],
                 margins: (0..targets.len())
                     .map(|number| vec![0.0; if has_margins(number) { rows(number) } else { 0 }])
                     .collect(),
@@ -107,6 +110,7 @@ impl<'a> Scan<'a> {
         } else {
             none()
         };
+        Self::take_samples(&mut scans, questions);
         let ends = found.into_iter().zip(walked.candidates).zip(&thresholds);
         for (scan, ((mut found, walked), thresholds)) in scans.iter_mut().zip(ends) {
             for ((found, walked), threshold) in found.iter_mut().zip(walked).zip(thresholds) {
@@ -265,9 +269,8 @@ fn scan_targets(
     thresholds: &[[Threshold; 2]],
     cancel: &Cancel,
 ) -> Result<Vec<[Candidates; 2]>, QueryError> {
-    let codes: Vec<&CodeQueries> = questions.iter().map(|question| &question.codes).collect();
-    let codes =
-        CodeQueries::join(&codes).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+    let codes = Question::joined_codes(questions)
+        .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
     snapshot.inner.context.pool.install(|| {
         parts
             .into_par_iter()
@@ -334,7 +337,7 @@ fn score_part(
 ) -> Result<(), QueryError> {
     let kernels = snapshot.inner.context.kernels;
     let count = part.outs.first().map_or(0, |out| out.scores.len());
-    let scanned = target.index.as_deref().map(ScannedCodes);
+    let scanned = target.index.as_deref().map(ScannedCodes::of);
     let mut scorer = scanned.as_ref().and_then(|scanned| {
         let mut scorer = CodeScorer::new(kernels, codes, scanned).ok()?;
         scorer.read(part.first, count as u32).ok()?;

@@ -11,7 +11,7 @@ use crate::format::{
     extend_metadata, metadata_value,
 };
 use crate::index::{GraphRows, NamedCodes, RowCodes, RowValues};
-use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, RowFile, Storage};
+use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, IndexRows, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
 #[derive(Debug)]
@@ -251,28 +251,38 @@ impl RowValues for ScannedColumn<'_> {
 }
 
 /// An index file as the scan reads it.
-pub(super) struct ScannedCodes<'a>(pub(super) &'a IndexFile);
+pub(super) struct ScannedCodes<'a> {
+    file: &'a IndexFile,
+    rows: IndexRows<'a>,
+}
+
+impl<'a> ScannedCodes<'a> {
+    pub(super) fn of(file: &'a IndexFile) -> Self {
+        Self { file, rows: file.by_row() }
+    }
+}
 
 impl RowCodes for ScannedCodes<'_> {
     type Error = FileError;
 
     fn width(&self) -> usize {
-        self.0.header().width as usize
+        self.file.header().width as usize
     }
 
     fn codes(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
-        self.0.codes(first, count)
+        self.file.codes(first, count)
     }
 
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], FileError> {
-        Ok([self.0.scales(first, count)?, self.0.errors(first, count)?, self.0.norms(first, count)?])
+        let file = self.file;
+        Ok([file.scales(first, count)?, file.errors(first, count)?, file.norms(first, count)?])
     }
 }
 
 impl NamedCodes for ScannedCodes<'_> {
     fn at(&self, rows: &[u32]) -> Result<[&[u8]; 4], FileError> {
-        let file = self.0;
-        Ok([file.codes_at(rows)?, file.scales_at(rows)?, file.errors_at(rows)?, file.norms_at(rows)?])
+        let IndexRows { codes, scales, errors, norms } = &self.rows;
+        Ok([codes.at(rows)?, scales.at(rows)?, errors.at(rows)?, norms.at(rows)?])
     }
 }
 
@@ -281,22 +291,22 @@ impl GraphRows for ScannedCodes<'_> {
     type Error = FileError;
 
     fn row_count(&self) -> u32 {
-        self.0.header().row_count
+        self.file.header().row_count
     }
 
     fn width(&self) -> usize {
-        self.0.header().width as usize
+        self.file.header().width as usize
     }
 
     fn codes_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.0.codes_at(rows)
+        self.rows.codes.at(rows)
     }
 
     fn scales_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.0.scales_at(rows)
+        self.rows.scales.at(rows)
     }
 
     fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.0.norms_at(rows)
+        self.rows.norms.at(rows)
     }
 }

@@ -6,7 +6,7 @@ use super::segment::SegmentView;
 use crate::attribution::Side;
 use crate::base::{RowId, RowSet};
 use crate::index::RowScore;
-use crate::kernels::CodeQueries;
+use crate::kernels::{CodeQueries, KernelError};
 use crate::storage::{ColumnFile, GraphFile, IndexFile};
 
 /// A graph to walk.
@@ -58,6 +58,14 @@ pub(super) struct Question<'a> {
     pub(super) side: Side,
     /// Rows wanted at each end.
     pub(super) k: usize,
+}
+
+impl Question<'_> {
+    /// The codes of at most four questions, for one pass.
+    pub(super) fn joined_codes(questions: &[Self]) -> Result<CodeQueries, KernelError> {
+        let codes: Vec<&CodeQueries> = questions.iter().map(|question| &question.codes).collect();
+        CodeQueries::join(&codes)
+    }
 }
 
 /// Rows wanted at each end, 0 at one that is not asked for.

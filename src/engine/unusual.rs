@@ -25,7 +25,7 @@ impl Scan<'_> {
         let asked: Vec<f64> =
             ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
         if self.is_scanned.contains(&false) {
-            let sample = self.sample(question);
+            let sample = self.sample();
             let moments = Moments::of(&ScoreChunk::of_live(RowId(0), &sample, None));
             return Ok((moments, vec![None; asked.len()]));
         }
@@ -38,20 +38,37 @@ impl Scan<'_> {
     }
 
     /// Scores of live rows that are evenly spread over the targets: by codes where a graph was walked.
-    fn sample(&self, question: &Question<'_>) -> Vec<f64> {
-        let all: u64 = self.targets.iter().map(|target| u64::from(target.rows())).sum();
-        let step = (all / SAMPLE_ROWS as u64).max(1) as usize;
+    fn sample(&self) -> Vec<f64> {
+        let step = self.sample_step();
         let mut sample = Vec::with_capacity(SAMPLE_ROWS);
         for (number, target) in self.targets.iter().enumerate() {
             if self.is_scanned[number] {
                 let rows = target.sampled_rows(step);
                 sample.extend(rows.filter_map(|row| self.scores[number].get(row as usize)));
-            } else if let Some(codes) = self.sampled_codes(target, step) {
-                let kernels = self.snapshot.inner.context.kernels;
-                sample.extend(codes.scores(kernels, question).unwrap_or_default());
+            } else {
+                sample.extend_from_slice(&self.samples[number]);
             }
         }
         sample
+    }
+
+    /// Scores rows of the targets whose graph was walked, for all questions in one pass.
+    pub(super) fn take_samples(scans: &mut [Self], questions: &[Question<'_>]) {
+        let Some(first) = scans.first() else { return };
+        let (targets, step, kernels) =
+            (first.targets, first.sample_step(), first.snapshot.inner.context.kernels);
+        for (number, target) in targets.iter().enumerate() {
+            let Some(first) = scans.first().filter(|first| !first.is_scanned[number]) else { continue };
+            let scores = first.sampled_codes(target, step).and_then(|codes| codes.scores(kernels, questions));
+            for (scan, scores) in scans.iter_mut().zip(scores.unwrap_or_default()) {
+                scan.samples[number] = scores;
+            }
+        }
+    }
+
+    fn sample_step(&self) -> usize {
+        let all: u64 = self.targets.iter().map(|target| u64::from(target.rows())).sum();
+        (all / SAMPLE_ROWS as u64).max(1) as usize
     }
 
     /// Codes of every `step`th row of a target, of those that are live: gathered at the first question, as the step is the
@@ -63,7 +80,7 @@ impl Scan<'_> {
             return Some(Arc::clone(known));
         }
         let rows: Vec<u32> = target.sampled_rows(step).collect();
-        let sample = Arc::new(SampledCodes::of(&ScannedCodes(target.index.as_deref()?), &rows).ok()?);
+        let sample = Arc::new(SampledCodes::of(&ScannedCodes::of(target.index.as_deref()?), &rows).ok()?);
         samples().insert(place, Arc::clone(&sample));
         Some(sample)
     }

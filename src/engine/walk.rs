@@ -8,12 +8,13 @@ use super::target::{ENDS, Question, Target};
 use crate::base::{Cancel, RowId};
 use crate::index::{Candidates, CodeScorer, GraphColumn, Threshold, Walk, WalkCounts};
 use crate::kernels::Kernels;
-use crate::storage::{FileError, GraphFile};
+use crate::storage::{FileError, GraphFile, GraphLinks};
 
 /// A graph file, and the index file of the same column, as a walk reads them.
 struct WalkedColumn<'a> {
     codes: ScannedCodes<'a>,
     graph: &'a GraphFile,
+    links: GraphLinks<'a>,
 }
 
 impl<'a> GraphColumn for WalkedColumn<'a> {
@@ -32,11 +33,11 @@ impl<'a> GraphColumn for WalkedColumn<'a> {
     }
 
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
-        self.graph.links(level, row, links)
+        self.links.of(level, row, links)
     }
 
     fn ask_for(&self, kernels: Kernels, row: u32) {
-        kernels.prefetch(self.graph.place(row));
+        kernels.prefetch(self.links.place(row));
     }
 
     fn scanned(&self, rows: &mut Vec<u32>) -> Result<(), FileError> {
@@ -117,6 +118,8 @@ fn walk(
 ) -> Option<WalkCounts> {
     let context = &snapshot.inner.context;
     let (walk, codes) = (target.walk.as_ref()?, target.index.as_deref()?);
+    let graph = &walk.graph;
+    let column = WalkedColumn { codes: ScannedCodes::of(codes), graph, links: graph.links() };
     let mut walker = context.walkers.take();
     let mut found = Vec::new();
     let wanted = Walk {
@@ -126,13 +129,11 @@ fn walk(
         beam: walk.beams[end],
         eligible: target.chosen_from(),
     };
-    let counts =
-        walker.walk(&WalkedColumn { codes: ScannedCodes(codes), graph: &walk.graph }, &wanted, &mut found);
+    let counts = walker.walk(&column, &wanted, &mut found);
     context.walkers.give_back(walker);
     let scored = counts.ok().and_then(|counts| {
-        let scanned = ScannedCodes(codes);
         let rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
-        let (scores, margins) = score_at(snapshot, question, &scanned, &rows)?;
+        let (scores, margins) = score_at(snapshot, question, &column.codes, &rows)?;
         for ((&row, score), margin) in rows.iter().zip(scores).zip(margins) {
             candidates.offer(number, RowId(row), score * ENDS[end], margin, threshold);
         }

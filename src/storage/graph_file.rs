@@ -8,6 +8,7 @@ use super::file_error::FileError;
 use super::index_file::{UNFINISHED, begin_unfinished, io_error};
 use super::medium::Storage;
 use super::sealed::{SealedFile, SealedWriter};
+use super::section_rows::SectionRows;
 use crate::base::{ColumnId, SegmentId};
 use crate::format::{
     FileKind, FileRecord, GRAPH_NO_ROW, GraphHead, IndexHeader, Section, decode_origin, encode_origin,
@@ -143,45 +144,10 @@ impl GraphFile {
         self.row_count
     }
 
-    /// Appends the rows that `row` links to on `level`, 0 the base; none if the row is not of the level. Whether those
-    /// rows exist is for the caller to see.
-    ///
-    /// # Errors
-    /// There is no such row, a link above the base leads to no row of its level, or bytes are damaged.
-    ///
-    /// # Complexity
-    /// O(links); above the base also O(log rows of the level).
-    pub fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
-        let Some(above) = level.checked_sub(1) else {
-            let bytes = 4 * u64::from(self.head.base_links);
-            let all = self.file.touch_rows(self.links, bytes, &[row])?;
-            let start = row as usize * bytes as usize;
-            extend(links, all.get(start..start + bytes as usize).unwrap_or_default());
-            return Ok(());
-        };
-        let Some(&count) = self.head.level_rows.get(above as usize) else { return Ok(()) };
-        let start = self.head.level_start(above as usize);
-        let rows = self.file.read(self.upper, start..start + 4 * u64::from(count))?.as_chunks::<4>().0;
-        let Ok(place) = rows.binary_search_by_key(&row, |bytes| u32::from_le_bytes(*bytes)) else {
-            return Ok(());
-        };
-        let bytes = 4 * u64::from(self.head.upper_links);
-        let start = start + 4 * u64::from(count) + place as u64 * bytes;
-        let first = links.len();
-        extend(links, self.file.read(self.upper, start..start + bytes)?);
-        for link in &mut links[first..] {
-            let row = rows.get(*link as usize).ok_or_else(|| {
-                self.file.content_error(format!("a link of level {level} leads to place {link} of {count}"))
-            })?;
-            *link = u32::from_le_bytes(*row);
-        }
-        Ok(())
-    }
-
-    /// Where the links of a row on the base level stand, unchecked: only to ask memory for them.
-    pub fn place(&self, row: u32) -> &[u8] {
-        let bytes = 4 * u64::from(self.head.base_links);
-        self.file.place(self.links, u64::from(row) * bytes..(u64::from(row) + 1) * bytes)
+    /// The links, to be read here and there.
+    pub fn links(&self) -> GraphLinks<'_> {
+        let base = SectionRows::new(&self.file, self.links, 4 * u64::from(self.head.base_links));
+        GraphLinks { file: self, base }
     }
 
     /// Appends the rows that every walk scores.
@@ -192,6 +158,60 @@ impl GraphFile {
         let bytes = self.file.read(self.scanned, 0..self.scanned.length)?;
         rows.extend(bytes.as_chunks::<4>().0.iter().map(|row| u32::from_le_bytes(*row)));
         Ok(())
+    }
+}
+
+/// The links of a graph file.
+#[derive(Clone, Copy, Debug)]
+pub struct GraphLinks<'a> {
+    file: &'a GraphFile,
+    base: SectionRows<'a>,
+}
+
+impl<'a> GraphLinks<'a> {
+    /// Appends the rows that `row` links to on `level`, 0 the base; none if the row is not of the level. Whether those
+    /// rows exist is for the caller to see.
+    ///
+    /// # Errors
+    /// There is no such row, a link above the base leads to no row of its level, or bytes are damaged.
+    ///
+    /// # Complexity
+    /// O(links); above the base also O(log rows of the level).
+    #[inline]
+    pub fn of(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
+        match level.checked_sub(1) {
+            None => extend(links, self.base.row(row)?),
+            Some(above) => self.above(above as usize, row, links)?,
+        }
+        Ok(())
+    }
+
+    fn above(&self, above: usize, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
+        let GraphFile { file, head, upper, .. } = self.file;
+        let Some(&count) = head.level_rows.get(above) else { return Ok(()) };
+        let start = head.level_start(above);
+        let rows = file.read(*upper, start..start + 4 * u64::from(count))?.as_chunks::<4>().0;
+        let Ok(place) = rows.binary_search_by_key(&row, |bytes| u32::from_le_bytes(*bytes)) else {
+            return Ok(());
+        };
+        let bytes = 4 * u64::from(head.upper_links);
+        let start = start + 4 * u64::from(count) + place as u64 * bytes;
+        let first = links.len();
+        extend(links, file.read(*upper, start..start + bytes)?);
+        for link in &mut links[first..] {
+            let row = rows.get(*link as usize).ok_or_else(|| {
+                let level = above + 1;
+                file.content_error(format!("a link of level {level} leads to place {link} of {count}"))
+            })?;
+            *link = u32::from_le_bytes(*row);
+        }
+        Ok(())
+    }
+
+    /// Where the links of a row on the base level stand, unchecked: only to ask memory for them.
+    #[inline]
+    pub fn place(&self, row: u32) -> &'a [u8] {
+        self.base.place(row)
     }
 }
 

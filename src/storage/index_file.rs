@@ -7,6 +7,7 @@
 use super::file_error::FileError;
 use super::medium::Storage;
 use super::sealed::{SealedFile, SealedWriter};
+use super::section_rows::SectionRows;
 use crate::base::{ColumnId, RowId, SegmentId};
 use crate::format::{
     FileKind, FileRecord, Header, IndexHeader, Section, decode_origin, encode_origin, index_section,
@@ -121,6 +122,19 @@ impl<'a> IndexFileWriter<'a> {
     }
 }
 
+/// Rows of an index file that are read here and there.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexRows<'a> {
+    /// Codes, each row padded.
+    pub codes: SectionRows<'a>,
+    /// Scales, f32, little-endian.
+    pub scales: SectionRows<'a>,
+    /// Norms of what the codes leave, rounded up, f32, little-endian.
+    pub errors: SectionRows<'a>,
+    /// Norms, rounded up, f32, little-endian.
+    pub norms: SectionRows<'a>,
+}
+
 /// An index file open for reading.
 #[derive(Debug)]
 pub struct IndexFile {
@@ -213,36 +227,15 @@ impl IndexFile {
         self.rows(self.norms, 4, first, count)
     }
 
-    /// The codes of all rows, of which those of `rows` are checked.
-    ///
-    /// # Errors
-    /// A row does not exist or its bytes are damaged.
-    pub fn codes_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.file.touch_rows(self.codes, self.header.code_row_bytes(), rows)
-    }
-
-    /// The scales of all rows, of which those of `rows` are checked, f32, little-endian.
-    ///
-    /// # Errors
-    /// A row does not exist or its bytes are damaged.
-    pub fn scales_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.file.touch_rows(self.scales, 4, rows)
-    }
-
-    /// The norms of what the codes leave of all rows, of which those of `rows` are checked, f32, little-endian.
-    ///
-    /// # Errors
-    /// A row does not exist or its bytes are damaged.
-    pub fn errors_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.file.touch_rows(self.errors, 4, rows)
-    }
-
-    /// The norms of all rows, of which those of `rows` are checked, f32, little-endian.
-    ///
-    /// # Errors
-    /// A row does not exist or its bytes are damaged.
-    pub fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
-        self.file.touch_rows(self.norms, 4, rows)
+    /// The rows, to be read here and there.
+    pub fn by_row(&self) -> IndexRows<'_> {
+        let numbers = |section| SectionRows::new(&self.file, section, 4);
+        IndexRows {
+            codes: SectionRows::new(&self.file, self.codes, self.header.code_row_bytes()),
+            scales: numbers(self.scales),
+            errors: numbers(self.errors),
+            norms: numbers(self.norms),
+        }
     }
 
     fn rows(&self, section: Section, row_bytes: u64, first: RowId, count: u32) -> Result<&[u8], FileError> {

@@ -23,6 +23,7 @@
 //! | `published.rs` | the readers' truth: manifest, CURRENT, pins |
 //! | `row_file.rs` | row files: keys, texts, metadata, key index |
 //! | `sealed.rs` | sealed files: written once, read by verified blocks |
+//! | `section_rows.rs` | rows of a section that are read here and there |
 //! | `segment_numbers.rs` | numbers for new segments, and which of those under way nobody may collect |
 //! | `simulated/` | a storage in memory that crashes like a disk |
 
@@ -48,6 +49,7 @@ mod position;
 mod published;
 mod row_file;
 mod sealed;
+mod section_rows;
 mod segment_numbers;
 mod simulated;
 
@@ -62,8 +64,8 @@ pub use encoder_file::{
 };
 pub use file_error::FileError;
 pub use garbage::{Collected, collect_garbage};
-pub use graph_file::{GraphContent, GraphFile, graph_file_name, write_graph_file};
-pub use index_file::{IndexFile, IndexFileWriter, index_file_name};
+pub use graph_file::{GraphContent, GraphFile, GraphLinks, graph_file_name, write_graph_file};
+pub use index_file::{IndexFile, IndexFileWriter, IndexRows, index_file_name};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{
@@ -71,5 +73,6 @@ pub use published::{
 };
 pub use row_file::{RowFile, RowFileContent, RowFileSource, RowString, row_file_name, write_row_file};
 pub use sealed::{SealedFile, SealedWriter};
+pub use section_rows::SectionRows;
 pub use segment_numbers::{HeldSegment, SegmentNumbers};
 pub use simulated::{Failure, SimulatedStorage};

@@ -319,27 +319,23 @@ impl SealedFile {
         Ok(&all[start as usize..end as usize])
     }
 
-    /// The bytes of `section`, rows of `row_bytes` each, of which those of `rows` are checked against their block checksums
-    /// at the first touch: what reads rows here and there calls this once for many.
-    ///
-    /// # Errors
-    /// A row leaves the section, a checksum is wrong, or the medium cannot be read.
-    ///
-    /// # Complexity
-    /// A few instructions a row, but for the first touch of a block.
-    pub fn touch_rows(&self, section: Section, row_bytes: u64, rows: &[u32]) -> Result<&[u8], FileError> {
+    /// The bytes of `section` if all blocks of the file were checked.
+    pub(super) fn checked(&self, section: Section) -> Option<&[u8]> {
+        let all = if self.verified.has_all() { self.all().ok()? } else { return None };
+        all.get(section.offset as usize..(section.offset + section.length) as usize)
+    }
+
+    /// The bytes of `section`, of which those of `rows`, all in the section, are checked.
+    pub(super) fn touch_rows(
+        &self,
+        section: Section,
+        row_bytes: u64,
+        rows: &[u32],
+    ) -> Result<&[u8], FileError> {
         let all = self.all()?;
-        let is_beyond = |row: &&u32| (u64::from(**row) + 1) * row_bytes > section.length;
-        if let Some(row) = rows.iter().max().filter(is_beyond) {
-            let (tag, length) = (section.tag, section.length);
-            let reason = format!("row {row} of section {tag} was asked for, it has {length} bytes");
-            return Err(self.content_error(reason));
-        }
-        if row_bytes > 0 && !self.verified.has_all() {
-            for &row in rows {
-                let start = section.offset + u64::from(row) * row_bytes;
-                self.touch(all, start..start + row_bytes)?;
-            }
+        for &row in rows {
+            let start = section.offset + u64::from(row) * row_bytes;
+            self.touch(all, start..start + row_bytes)?;
         }
         Ok(&all[section.offset as usize..(section.offset + section.length) as usize])
     }
@@ -399,6 +395,7 @@ impl SealedFile {
         (0..block_count(self.footer.data_end)).try_for_each(|block| self.verify_block(all, block))
     }
 
+    #[inline]
     fn all(&self) -> Result<&[u8], FileError> {
         let all = self.bytes.bytes().map_err(|source| FileError::Io {
             operation: "read",

@@ -124,15 +124,18 @@ fn rows_named_one_by_one_are_those_of_a_range() {
     storage.overwrite_file("segments/1.1.idx", &bytes).unwrap();
     let file = IndexFile::open(&storage, &header, origin).unwrap().unwrap();
     let named = [4999, 0, 17];
-    let found = file.codes_at(&named).unwrap();
+    let rows = file.by_row();
+    let found = rows.codes.at(&named).unwrap();
     for row in named {
         assert!(found[row as usize * 64..][..64] == codes[row as usize * 64..][..64], "row {row}");
     }
-    assert!(file.codes_at(&[0, 2100]).unwrap_err().is_damage());
-    assert_eq!(file.scales_at(&named).unwrap(), file.scales(RowId(0), 5000).unwrap());
-    assert_eq!(file.errors_at(&named).unwrap(), file.errors(RowId(0), 5000).unwrap());
-    assert_eq!(file.norms_at(&named).unwrap(), file.norms(RowId(0), 5000).unwrap());
+    assert_eq!(rows.codes.row(17).unwrap(), &codes[17 * 64..18 * 64]);
+    assert!(rows.codes.at(&[0, 2100]).unwrap_err().is_damage());
+    assert_eq!(rows.scales.at(&named).unwrap(), file.scales(RowId(0), 5000).unwrap());
+    assert_eq!(rows.errors.at(&named).unwrap(), file.errors(RowId(0), 5000).unwrap());
+    assert_eq!(rows.norms.at(&named).unwrap(), file.norms(RowId(0), 5000).unwrap());
     for row in [5000, u32::MAX] {
-        assert!(file.codes_at(&[row]).is_err() && file.scales_at(&[1, row]).is_err());
+        assert!(rows.codes.at(&[row]).is_err() && rows.scales.at(&[1, row]).is_err());
+        assert!(rows.norms.row(row).is_err() && rows.norms.place(row).is_empty());
     }
 }

@@ -114,6 +114,20 @@ impl Nearest {
         self.next = self.next.min(place);
     }
 
+    /// Offers several rows, most of which are not among the best.
+    #[inline]
+    fn offer_all(&mut self, rows: &[u32], scores: &[f32]) {
+        let worst = |rows: &[Scored], most: usize| rows.get(most - 1).map_or(0, |worst| worst.0);
+        let mut reached = worst(&self.rows, self.most);
+        for (&row, &score) in rows.iter().zip(scores) {
+            let scored = Scored::new(score, row);
+            if scored.0 > reached {
+                self.offer(scored);
+                reached = worst(&self.rows, self.most);
+            }
+        }
+    }
+
     /// The best row that the walk has not been at.
     #[inline]
     fn take(&mut self) -> Option<u32> {
@@ -219,9 +233,7 @@ impl Beam {
             let new = self.visited.insert(&self.links).map_err(|row| space.no_such_row(row))?;
             space.scores(new, &mut self.sums, &mut self.scores)?;
             self.steps.scored += new.len() as u64;
-            for (&row, &score) in new.iter().zip(&self.scores) {
-                self.nearest.offer(Scored::new(score, row));
-            }
+            self.nearest.offer_all(new, &self.scores);
         }
         Ok(())
     }

@@ -89,14 +89,18 @@ impl<C: GraphColumn> Space for Asked<'_, C> {
         sums.resize(rows.len(), 0);
         let codes = self.column.rows().codes_at(rows).map_err(GraphError::Read)?;
         let scales = self.column.rows().scales_at(rows).map_err(GraphError::Read)?.as_chunks::<4>().0;
-        // Needed after the codes, which take longer to come.
-        let scale = |row: &u32| scales.get(*row as usize);
-        rows.iter().filter_map(scale).for_each(|scale| self.kernels.prefetch(scale));
-        self.kernels.code_dots_at(self.query, codes, rows, sums)?;
-        for (&row, &sum) in rows.iter().zip(&*sums) {
-            let scale = scales.get(row as usize).ok_or_else(|| self.no_such_row(row))?;
-            scores.push((f64::from(sum) * (f64::from(f32::from_le_bytes(*scale)) * self.factor)) as f32);
+        if let Some(row) = rows.iter().find(|row| **row as usize >= scales.len()) {
+            return Err(self.no_such_row(*row));
         }
+        let scale = |row: &u32| scales.get(*row as usize).copied().unwrap_or_default();
+        // Needed after the codes, which take longer to come.
+        rows.iter()
+            .filter_map(|row| scales.get(*row as usize))
+            .for_each(|scale| self.kernels.prefetch(scale));
+        self.kernels.code_dots_at(self.query, codes, rows, sums)?;
+        scores.extend(rows.iter().zip(&*sums).map(|(row, &sum)| {
+            (f64::from(sum) * (f64::from(f32::from_le_bytes(scale(row))) * self.factor)) as f32
+        }));
         Ok(())
     }
 
