@@ -226,6 +226,7 @@ fn the_other_builder_agrees_and_finds_no_more() {
     let options = GraphOptions { build_beam: 100, ..GraphOptions::default() };
     let theirs = build_with(&HnswRsBuilder, &rows, &options, 1).unwrap();
     assert_eq!(theirs.head.maker, GraphMaker::HnswRs);
+    assert_eq!(build_with(&HnswRsBuilder, &rows, &options, 2).unwrap(), theirs);
     check_recall("hnsw_rs", &rows, &questions, &theirs);
     let ours = build_with(&NativeBuilder, &rows, &options, 1).unwrap();
     for beam in [10, 16, 32] {
