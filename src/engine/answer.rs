@@ -142,7 +142,8 @@ pub struct Answer {
     pub rows_exact: u64,
     /// Time from question to answer; of questions that shared a pass from the first of them to this answer.
     pub elapsed: Duration,
-    /// Where that time went; encoding, filter and scan are those of all questions of the pass.
+    /// Where that time went; encoding and scan are those of all questions of the pass, loading an encoder and the filter
+    /// those of all questions of the call that differ in nothing else.
     pub stages: QueryStages,
     /// Rows with the highest positive scores, highest first.
     pub proponents: Vec<Hit>,

@@ -53,7 +53,8 @@ impl Snapshot {
     /// Those of the first query that cannot be answered.
     ///
     /// # Complexity
-    /// One pass for each four queries.
+    /// One pass for each four queries; where graphs are walked, one walk a query and end, as many side by side as the store
+    /// has threads.
     pub fn query_all(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let _passage = self.inner.context.traffic.enter();
         let alike = queries.chunk_by(Query::differs_only_in_input);
@@ -101,28 +102,40 @@ impl Snapshot {
     fn answer_alike(&self, alike: &Prepared<'_>, cancel: &Cancel) -> Result<Vec<Answer>, QueryError> {
         let Some(first) = alike.queries.first() else { return Ok(Vec::new()) };
         let mut stages = QueryStages { encode: alike.took, ..QueryStages::default() };
-        let (targets, plan_reason) = stage(&mut stages.filter, || self.targets(alike.column, first))?;
-        let answer = |queries| self.answer(alike, queries, &targets, &plan_reason, stages, cancel);
+        let mut answers = Vec::with_capacity(alike.queries.len());
+        let mut planned = stage(&mut stages.filter, || self.targets(alike.column, first))?;
         // A scan keeps all threads busy by itself, and a score of every row in memory. Walks go on side by side.
-        let are_walked = targets.iter().all(|target| target.walk.is_some());
-        let answers: Vec<Vec<Answer>> = if are_walked {
-            alike.queries.par_chunks(CODE_QUERIES_MAX).map(answer).collect::<Result<_, _>>()?
-        } else {
-            alike.queries.chunks(CODE_QUERIES_MAX).map(answer).collect::<Result<_, _>>()?
-        };
-        Ok(answers.into_iter().flatten().collect())
+        if planned.0.iter().all(|target| target.walk.is_some()) {
+            let parts = alike.queries.par_chunks(CODE_QUERIES_MAX);
+            let parts: Vec<_> =
+                parts.map(|queries| self.answer(alike, queries, &planned, stages, false, cancel)).collect();
+            for part in parts {
+                let Some(part) = part? else { break };
+                answers.extend(part);
+            }
+            if answers.len() < alike.queries.len() {
+                // A damaged graph is left alone from now on.
+                planned = stage(&mut stages.filter, || self.targets(alike.column, first))?;
+            }
+        }
+        for queries in alike.queries[answers.len()..].chunks(CODE_QUERIES_MAX) {
+            let part = self.answer(alike, queries, &planned, stages, true, cancel)?;
+            answers.extend(part.unwrap_or_default());
+        }
+        Ok(answers)
     }
 
-    /// Answers queries that share a pass; `stages` is the time that was spent on all of them before.
+    /// Answers queries that share a pass; `stages` is the time that was spent on all of them before. `None` if rows have to
+    /// be scanned that were planned to be walked over, and they must not be.
     fn answer(
         &self,
         alike: &Prepared<'_>,
         queries: &[Query],
-        targets: &[Target<'_>],
-        plan_reason: &str,
+        (targets, plan_reason): &(Vec<Target<'_>>, String),
         mut stages: QueryStages,
+        may_scan: bool,
         cancel: &Cancel,
-    ) -> Result<Vec<Answer>, QueryError> {
+    ) -> Result<Option<Vec<Answer>>, QueryError> {
         let begun = Instant::now();
         let spent = stages.encode + stages.filter;
         let Prepared { column, encoder, .. } = alike;
@@ -141,7 +154,8 @@ impl Snapshot {
                 .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
             questions.push(Question { vector, codes, kind, side: query.side, k: query.k });
         }
-        let scans = stage(&mut stages.scan, || Scan::run(self, targets, &questions, cancel))?;
+        let scans = stage(&mut stages.scan, || Scan::run(self, targets, &questions, may_scan, cancel))?;
+        let Some(scans) = scans else { return Ok(None) };
         let eligible_rows = targets
             .iter()
             .map(|target| target.eligible.as_ref().map_or_else(|| target.view.live_rows(), RowSet::len))
@@ -166,7 +180,7 @@ impl Snapshot {
                 encoder: encoder_name(column),
                 kind: query.kind,
                 plan: if scan.has_walked() { "graph" } else { "scan" },
-                plan_reason: plan_reason.to_owned(),
+                plan_reason: plan_reason.clone(),
                 rows: targets.iter().map(|target| target.view.live_rows()).sum(),
                 eligible_rows,
                 segments: targets.len(),
@@ -180,7 +194,7 @@ impl Snapshot {
                 opponents,
             });
         }
-        Ok(answers)
+        Ok(Some(answers))
     }
 
     fn embedding_column(&self, name: Option<&str>) -> Result<&ColumnRecord, QueryError> {
@@ -307,9 +321,9 @@ impl Snapshot {
     }
 
     /// Asks memory for what will be read of the chosen rows.
-    fn ask_for(&self, ranked: &RankedRows, places: impl Fn(&RowFile, RowId) -> [&[u8]; 3]) {
+    fn ask_for(&self, ranked: &RankedRows, of_row: impl Fn(&RowFile, RowId) -> [&[u8]; 3]) {
         for row in ranked.proponents.iter().chain(&ranked.opponents) {
-            let places = places(&self.inner.segments[row.segment].segment.rows, row.row);
+            let places = of_row(&self.inner.segments[row.segment].segment.rows, row.row);
             places.into_iter().for_each(|place| self.inner.context.kernels.prefetch(place));
         }
     }

@@ -71,20 +71,28 @@ struct Out<'a> {
 
 impl<'a> Scan<'a> {
     /// Scores all rows of the targets for each of at most [`CODE_QUERIES_MAX`](crate::kernels::CODE_QUERIES_MAX)
-    /// questions, in one pass over the codes.
+    /// questions, in one pass over the codes, or walks over their graphs. `None` if rows have to be scanned and
+    /// `may_scan` is false.
     pub(super) fn run(
         snapshot: &'a Snapshot,
         targets: &'a [Target<'a>],
         questions: &[Question<'_>],
+        may_scan: bool,
         cancel: &Cancel,
-    ) -> Result<Vec<Self>, QueryError> {
+    ) -> Result<Option<Vec<Self>>, QueryError> {
         let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
         let none = || -> Vec<[Candidates; 2]> {
             questions.iter().map(|question| limits(question.side, question.k).map(Candidates::new)).collect()
         };
         let walked = walk_targets(snapshot, targets, questions, none(), &thresholds, cancel);
+        if cancel.is_cancelled() {
+            return Err(QueryError::Cancelled);
+        }
         let buffers = &snapshot.inner.context.buffers;
         let is_scanned = &walked.is_scanned;
+        if !may_scan && is_scanned.contains(&true) {
+            return Ok(None);
+        }
         let rows = |number: usize| if is_scanned[number] { targets[number].rows() as usize } else { 0 };
         let has_margins = |number: usize| targets[number].eligible.is_some();
         let mut scans: Vec<Self> = walked
@@ -119,7 +127,7 @@ impl<'a> Scan<'a> {
             let [proponents, opponents] = found;
             scan.candidates = [proponents.into_ranked(&thresholds[0]), opponents.into_ranked(&thresholds[1])];
         }
-        Ok(scans)
+        Ok(Some(scans))
     }
 
     /// Scores candidates exactly, and chooses among them.

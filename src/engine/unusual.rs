@@ -52,7 +52,7 @@ impl Scan<'_> {
         sample
     }
 
-    /// Scores rows of the targets whose graph was walked, for all questions in one pass.
+    /// Scores the sampled rows of the targets whose graph was walked, for all questions in one pass.
     pub(super) fn take_samples(scans: &mut [Self], questions: &[Question<'_>]) {
         let Some(first) = scans.first() else { return };
         let (targets, step, kernels) =

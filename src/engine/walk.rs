@@ -33,7 +33,7 @@ impl<'a> GraphColumn for WalkedColumn<'a> {
     }
 
     fn links(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
-        self.links.of(level, row, links)
+        self.links.append(level, row, links)
     }
 
     fn ask_for(&self, kernels: Kernels, row: u32) {

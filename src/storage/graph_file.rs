@@ -178,7 +178,7 @@ impl<'a> GraphLinks<'a> {
     /// # Complexity
     /// O(links); above the base also O(log rows of the level).
     #[inline]
-    pub fn of(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
+    pub fn append(&self, level: u32, row: u32, links: &mut Vec<u32>) -> Result<(), FileError> {
         match level.checked_sub(1) {
             None => extend(links, self.base.row(row)?),
             Some(above) => self.above(above as usize, row, links)?,

@@ -356,10 +356,7 @@ impl RowFile {
     pub fn string_places(&self, row: RowId) -> [&[u8]; 3] {
         let [keys, texts, extras] = self.offset_places(row);
         [(self.keys, keys), (self.texts, texts), (self.extras, extras)].map(|(strings, offsets)| {
-            let offset = |number: usize| {
-                offsets.as_chunks().0.get(number).map_or(0, |bytes| u64::from_le_bytes(*bytes))
-            };
-            let (start, end) = (offset(0), offset(1));
+            let [start, end] = start_and_end(offsets);
             self.file.place(strings.bytes, start..end.min(start.saturating_add(ASKED_STRING_BYTES)))
         })
     }
@@ -371,9 +368,8 @@ impl RowFile {
                 .content_error(format!("row {row} does not exist, it has {}", self.row_count)));
         }
         let place = 8 * u64::from(row.0);
-        let offsets = self.file.read(strings.offsets, place..place + 16)?.as_chunks::<8>().0;
-        let offset = |number: usize| offsets.get(number).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let bytes = self.file.read(strings.bytes, offset(0)..offset(1))?;
+        let [start, end] = start_and_end(self.file.read(strings.offsets, place..place + 16)?);
+        let bytes = self.file.read(strings.bytes, start..end)?;
         from_utf8(bytes).map_err(|_| {
             self.file.content_error(format!("row {row} of section {} is not UTF-8", strings.bytes.tag))
         })
@@ -400,4 +396,11 @@ impl RowFile {
         word.copy_from_slice(self.file.read(self.rows, start..start + 4)?);
         Ok(RowId(u32::from_le_bytes(word)))
     }
+}
+
+/// Two offsets that follow each other.
+fn start_and_end(offsets: &[u8]) -> [u64; 2] {
+    let offset =
+        |number: usize| offsets.as_chunks().0.get(number).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    [offset(0), offset(1)]
 }

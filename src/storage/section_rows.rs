@@ -6,8 +6,8 @@ use crate::format::Section;
 
 /// Rows of one length in a section of a sealed file.
 ///
-/// What walks over a graph reads hundreds of rows a query, in no order. As soon as every block of the file was checked,
-/// reading a row is a look into a slice.
+/// What walks over a graph reads hundreds of rows a query, in no order. If every block of the file was checked by the time
+/// that this was made, reading a row is a look into a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct SectionRows<'a> {
     file: &'a SealedFile,
@@ -49,8 +49,8 @@ impl<'a> SectionRows<'a> {
     /// As [`at`](Self::at).
     #[inline]
     pub fn row(&self, row: u32) -> Result<&'a [u8], FileError> {
-        let start = row as usize * self.row_bytes as usize;
         let all = self.at(&[row])?;
+        let start = row as usize * self.row_bytes as usize;
         all.get(start..start + self.row_bytes as usize).ok_or_else(|| self.no_such_row(row))
     }
 

@@ -58,7 +58,7 @@ fn medium() -> SimulatedStorage {
 
 fn links(file: &GraphFile, level: u32, row: u32) -> Result<Vec<u32>, FileError> {
     let mut links = Vec::new();
-    file.links().of(level, row, &mut links).map(|()| links)
+    file.links().append(level, row, &mut links).map(|()| links)
 }
 
 #[test]
