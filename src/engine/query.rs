@@ -141,12 +141,10 @@ impl Snapshot {
         let Prepared { column, encoder, .. } = alike;
         let selections =
             queries.iter().map(|query| Selection::new(query.side, query.k)).collect::<Result<Vec<_>, _>>()?;
-        let mut encode = Duration::ZERO;
-        let vectors = stage(&mut encode, || {
+        let vectors = stage(&mut stages.encode, || {
             queries.iter().map(|query| self.query_vector(column, &query.input, encoder.as_deref())).collect()
         })?;
         let vectors: Vec<Vec<f32>> = vectors;
-        stages.encode += encode;
         let mut questions = Vec::with_capacity(queries.len());
         for (query, vector) in queries.iter().zip(&vectors) {
             let kind = query.kind.row_score(norm(self, vector)?);
@@ -357,7 +355,7 @@ impl Snapshot {
 fn stage<T>(time: &mut Duration, work: impl FnOnce() -> Result<T, QueryError>) -> Result<T, QueryError> {
     let begun = Instant::now();
     let result = work();
-    *time = begun.elapsed();
+    *time += begun.elapsed();
     result
 }
 

@@ -169,10 +169,7 @@ impl<C: NamedCodes> CodeScorer<'_, C> {
         let [codes, numbers @ ..] =
             self.codes.at(rows).map_err(|source| ScanError::Values { first, count, source })?;
         let numbers = numbers.map(|all| all.as_chunks::<4>().0);
-        for &all in &numbers {
-            let number = |row: &u32| all.get(*row as usize);
-            rows.iter().filter_map(number).for_each(|number| self.kernels.prefetch(number));
-        }
+        numbers.iter().for_each(|all| self.kernels.prefetch_at(all, rows));
         self.sums.resize(rows.len(), 0);
         self.kernels
             .code_dots_at(self.queries, codes, rows, &mut self.sums)

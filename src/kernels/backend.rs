@@ -262,6 +262,13 @@ impl Kernels {
         let _ = values;
     }
 
+    /// [`prefetch`](Self::prefetch) for some of many values; a number beyond them is passed over.
+    #[inline]
+    pub fn prefetch_at<T>(self, values: &[T], named: &[u32]) {
+        let value = |name: &u32| values.get(*name as usize);
+        named.iter().filter_map(value).for_each(|value| self.prefetch(std::slice::from_ref(value)));
+    }
+
     /// Product of `rows` and `panels`, plus `bias` in every row: `out[i][j] = bias[j] + sum over s of rows[i][s]
     /// panels[s][j]`, each sum one chain of fused multiply-adds in ascending order. A row's result does not depend on
     /// the other rows of the call, and all back-ends give the same bits.

@@ -94,9 +94,7 @@ impl<C: GraphColumn> Space for Asked<'_, C> {
         }
         let scale = |row: &u32| scales.get(*row as usize).copied().unwrap_or_default();
         // Needed after the codes, which take longer to come.
-        rows.iter()
-            .filter_map(|row| scales.get(*row as usize))
-            .for_each(|scale| self.kernels.prefetch(scale));
+        self.kernels.prefetch_at(scales, rows);
         self.kernels.code_dots_at(self.query, codes, rows, sums)?;
         scores.extend(rows.iter().zip(&*sums).map(|(row, &sum)| {
             (f64::from(sum) * (f64::from(f32::from_le_bytes(scale(row))) * self.factor)) as f32
