@@ -34,8 +34,9 @@
 //!
 //! # The way of a query
 //!
-//! A question becomes a vector. A plan is made for each segment: every row is scored by its 8-bit codes, each score with a bound
-//! for what the codes leave out, or a graph over the codes is walked where that was measured to find enough and costs less.
+//! A question becomes a vector. A plan is made for each segment: every row is scored by its codes (of 4 bits a value, then of 8
+//! where those do not exclude it), each score with a margin for what the codes leave out; or a graph over the codes is walked
+//! where that was measured to find enough and costs less; or, where a filter passes few rows, only those are scored.
 //! Rows that may be among the `k` strongest at either end are then scored exactly, on the values that are stored; a filter
 //! decides which rows may be. Where all rows were scored, percentiles are those of exact scores of all live rows. The final
 //! order is total (ties go by key), so the same question has the same answer every time.

@@ -95,6 +95,28 @@ impl RankCounter {
         }
     }
 
+    /// Counts so many scores that are all equal to `score`; NaNs are not counted.
+    ///
+    /// # Complexity
+    /// O(log asked)
+    ///
+    /// ```
+    /// use ascribe::attribution::RankCounter;
+    /// let mut counter = RankCounter::new(&[0.0, 1.0]);
+    /// counter.add_equal(0.0, 8);
+    /// counter.add_equal(2.0, 2);
+    /// assert_eq!(counter.percentiles(), [Some(40.0), Some(80.0)]);
+    /// ```
+    pub fn add_equal(&mut self, score: f64, count: u64) {
+        let place = self.sorted.partition_point(|asked| *asked < score);
+        let is_asked = self.sorted.get(place) == Some(&score);
+        if let Some(counted) =
+            self.counts.get_mut(2 * place + usize::from(is_asked)).filter(|_| !score.is_nan())
+        {
+            *counted += count;
+        }
+    }
+
     /// Adds what `other` has counted.
     ///
     /// # Errors

@@ -209,6 +209,17 @@ pub const GRAPH_RECALL_FLOOR: f64 = 0.95;
 /// Rows that a walk scores for each row of its beam, about: most of the links of a row lead to rows that were scored before.
 pub const GRAPH_ROWS_A_BEAM: u64 = 24;
 
+/// Rows from which coarse codes are looked at first: of fewer, the 8-bit codes stay in a near cache.
+pub const COARSE_ROWS_MIN: u32 = 4096;
+
+/// Part of the rows that coarse codes may leave to be scored again, as far as that can be told before: above, memory gives
+/// these rows, which it is asked for in no order, later than all 8-bit codes one after the other.
+pub const COARSE_LEFT_MAX: f64 = 0.0625;
+
+/// Rows from which a segment is not scanned where a filter leaves few: below, a scan takes less than a millisecond, and tells
+/// percentiles.
+pub const PREFILTER_ROWS_MIN: u32 = 16_384;
+
 /// What it costs to score a row on a walk, in rows of a scan: rows come from memory in no order.
 pub const GRAPH_ROW_COST: u64 = 4;
 

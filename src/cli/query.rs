@@ -60,7 +60,7 @@ pub(super) struct QueryArguments {
     /// Score every row by its stored values, never use an index
     #[arg(long)]
     exact: bool,
-    /// Score every row even where a graph would do, to tell exact percentiles
+    /// Score every row even where a graph or a filter would spare it, to tell exact percentiles
     #[arg(long)]
     background: bool,
     /// Show how the answer came about

@@ -84,11 +84,11 @@ pub struct Hit {
     /// Score: positive = giving the row more weight helps the query.
     pub score: f64,
     /// Standard deviations between this score and the mean over all live rows; `None` where all scores are equal. Where
-    /// rows were scored by codes, mean and deviation are those of the scores by codes; where a graph was walked, those of
-    /// [`SAMPLE_ROWS`](crate::base::limits::SAMPLE_ROWS) rows.
+    /// rows were scored by codes, mean and deviation are those of the scores by codes; where not all rows were
+    /// scored, those of [`SAMPLE_ROWS`](crate::base::limits::SAMPLE_ROWS) rows.
     pub z: Option<f64>,
-    /// Per cent of all live rows with a lower score, equal ones counted half. `None` where a graph was walked: not all rows
-    /// were scored.
+    /// Per cent of all live rows with a lower score, equal ones counted half. `None` where not all rows were scored:
+    /// a graph was walked, or a filter left few.
     pub percentile: Option<f64>,
     /// Text of the row; empty if it has none.
     pub text: String,
@@ -122,7 +122,8 @@ pub struct Answer {
     pub encoder: String,
     /// How scores are normalised.
     pub kind: ScoreKind,
-    /// How rows were looked at: `scan`, every one of them, or `graph`, those that walks were led to.
+    /// How rows were looked at: `scan`, every one of them; `prefilter`, those that pass the filter, and no others; or
+    /// `graph`, those that walks were led to, which may miss some.
     pub plan: &'static str,
     /// Why no graph was walked, where there is one; empty otherwise.
     pub plan_reason: String,

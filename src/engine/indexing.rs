@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 use super::background::Background;
+use super::coding::{Pass, take_quantised, write_index};
 use super::context::Context;
 use super::options::Watch;
-use super::segment::{ScannedCodes, ScannedColumn, Segment};
+use super::segment::{ScannedCodes, Segment};
 use super::snapshot::Snapshot;
 use super::traffic::Pace;
 use crate::base::limits::SCAN_CHUNK_ROWS;
@@ -21,9 +22,8 @@ use crate::format::GraphMaker;
 use crate::index::HnswRsBuilder;
 use crate::index::{
     CodedRows, GraphBuilder, GraphError, GraphOptions, GraphWork, NativeBuilder, QuantiseError, build_graph,
-    quantise_rows,
 };
-use crate::storage::{FileError, GraphContent, IndexFileWriter, write_graph_file};
+use crate::storage::{FileError, GraphContent, write_graph_file};
 
 /// An index that cannot be built. Queries scan the stored values instead.
 #[derive(Debug, Error)]
@@ -188,19 +188,21 @@ fn build_index(
         return Ok(());
     };
     let rows = header.row_count;
-    let mut writer = IndexFileWriter::create(context.storage.as_ref(), header, origin)?;
-    let mut coded = CodedRows::default();
-    for first in (0..rows).step_by(SCAN_CHUNK_ROWS as usize) {
-        pace.keep();
-        if task.cancel().is_cancelled() {
-            return Err(IndexError::Cancelled);
+    write_index(context.storage.as_ref(), header, origin, |pass, take| {
+        let mut coded = CodedRows::default();
+        for first in (0..rows).step_by(SCAN_CHUNK_ROWS as usize) {
+            pace.keep();
+            if task.cancel().is_cancelled() {
+                return Err(IndexError::Cancelled);
+            }
+            let count = SCAN_CHUNK_ROWS.min(rows - first);
+            take_quantised(file, RowId(first), count, &mut coded, take)?;
+            if pass == Pass::Codes {
+                task.advance(u64::from(count));
+            }
         }
-        let count = SCAN_CHUNK_ROWS.min(rows - first);
-        quantise_rows(&ScannedColumn(file), RowId(first), count, &mut coded)?;
-        writer.append(&coded.codes, &coded.scales, &coded.errors, &coded.norms)?;
-        task.advance(u64::from(count));
-    }
-    writer.finish()?;
+        Ok(())
+    })?;
     segment.indexes.forget(column);
     Ok(())
 }

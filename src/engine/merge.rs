@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::coding::{take_quantised, write_index};
 use super::compact_error::CompactError;
 use super::context::Context;
-use super::segment::{ScannedColumn, SegmentView};
+use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use super::traffic::Pace;
 use crate::base::limits::SCAN_CHUNK_ROWS;
@@ -17,10 +18,10 @@ use crate::format::{
     ColumnHeader, Encoding, FileRecord, IndexHeader, SegmentColumnRecord, SegmentRecord, encode_extra,
     encode_metadata, gather_metadata,
 };
-use crate::index::{CodedRows, quantise_rows};
+use crate::index::CodedRows;
 use crate::storage::{
-    ColumnFileWriter, FileError, HeldSegment, IndexFile, IndexFileWriter, RowFileSource, RowString,
-    SegmentNumbers, Storage, row_file_name, write_row_file,
+    ColumnFileWriter, FileError, HeldSegment, IndexFile, RowFileSource, RowString, SegmentNumbers, Storage,
+    row_file_name, write_row_file,
 };
 
 /// Segments written anew as one.
@@ -311,23 +312,22 @@ impl Writing<'_> {
             column: self.column,
             ..IndexHeader::of_rows(self.row_count, column.width)
         };
-        let mut writer = IndexFileWriter::create(storage, header, origin)?;
-        let mut coded = CodedRows::default();
-        self.each_run(|source, first, count| {
-            if let Some(index) = &indexes[source]
-                && let (Ok(codes), Ok(scales), Ok(errors), Ok(norms)) = (
-                    index.codes(first, count),
-                    index.scales(first, count),
-                    index.errors(first, count),
-                    index.norms(first, count),
-                )
-            {
-                return Ok(writer.append_bytes(codes, [scales, errors, norms])?);
-            }
-            quantise_rows(&ScannedColumn(files[source]), first, count, &mut coded)?;
-            Ok(writer.append(&coded.codes, &coded.scales, &coded.errors, &coded.norms)?)
-        })?;
-        Ok(writer.finish()?)
+        write_index(storage, header, origin, |_, take| {
+            let mut coded = CodedRows::default();
+            self.each_run(|source, first, count| {
+                if let Some(index) = &indexes[source]
+                    && let (Ok(codes), Ok(scales), Ok(errors), Ok(norms)) = (
+                        index.codes(first, count),
+                        index.scales(first, count),
+                        index.errors(first, count),
+                        index.norms(first, count),
+                    )
+                {
+                    return take(codes, [scales, errors, norms]);
+                }
+                take_quantised(files[source], first, count, &mut coded, take)
+            })
+        })
     }
 
     fn files(&self) -> Result<Vec<&crate::storage::ColumnFile>, FileError> {

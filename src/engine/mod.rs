@@ -8,6 +8,8 @@
 //! | `batch.rs` | documents to checked rows: keys, fields, vectors |
 //! | `buffers.rs` | memory for the scores of a query, kept for the next one |
 //! | `channel.rs` | a channel between stages, bounded by items and bytes |
+//! | `coarse_pass.rs` | rows of a segment with an index, looked at by coarse codes first |
+//! | `coding.rs` | an index on its way to the disk |
 //! | `compact.rs` | merging segments: in the background, and all at once |
 //! | `compact_error.rs` | what can keep segments from being merged |
 //! | `compact_plan.rs` | which segments to merge |
@@ -22,6 +24,7 @@
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
 //! | `ingest_report.rs` | what an ingest tells |
 //! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
+//! | `kept_samples.rs` | codes of some rows of each target, gathered once and kept |
 //! | `lanes.rs` | encoding on every device at once |
 //! | `ledger.rs` | the writer and its newest state, shared with what works beside the store |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
@@ -36,6 +39,7 @@
 //! | `sample.rs` | rows drawn by chance |
 //! | `sampled_codes.rs` | codes of some rows of a segment, side by side |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
+//! | `scanning.rs` | what the parts of a scan share |
 //! | `segment.rs` | the open files of a segment |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
 //! | `statistics.rs` | what a store holds |
@@ -56,6 +60,8 @@ mod background;
 mod batch;
 mod buffers;
 mod channel;
+mod coarse_pass;
+mod coding;
 mod compact;
 mod compact_error;
 mod compact_plan;
@@ -71,6 +77,7 @@ mod ingest;
 mod ingest_report;
 #[cfg(test)]
 mod ingest_tests;
+mod kept_samples;
 mod lanes;
 mod ledger;
 mod matrix_column;
@@ -85,6 +92,7 @@ mod retirement;
 mod sample;
 mod sampled_codes;
 mod scan;
+mod scanning;
 mod segment;
 mod snapshot;
 mod statistics;

@@ -1,4 +1,4 @@
-//! Whether the rows of a segment are scanned or found by walking its graph.
+//! Whether the rows of a segment are scanned, found by walking its graph, or scored one by one where few pass a filter.
 //!
 //! A scan of the codes is exact, serves both ends in one pass, any filter and any kind of score, and tells exact percentiles.
 //! A walk looks at a small part of the rows and may miss some; it pays where rows are many and few are asked for. Which is
@@ -6,14 +6,15 @@
 
 use crate::attribution::ScoreKind;
 use crate::base::limits::{
-    GRAPH_FILTER_WIDENING_MAX, GRAPH_NORM_TOLERANCE, GRAPH_RECALL_FLOOR, GRAPH_ROW_COST, GRAPH_ROWS_A_BEAM,
+    COARSE_LEFT_MAX, GRAPH_FILTER_WIDENING_MAX, GRAPH_NORM_TOLERANCE, GRAPH_RECALL_FLOOR, GRAPH_ROW_COST,
+    GRAPH_ROWS_A_BEAM, PREFILTER_ROWS_MIN,
 };
 use crate::format::GraphHead;
 
 /// How rows were found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Plan {
-    /// By what is cheaper of those that keep the recall that was promised.
+    /// By what is cheapest of those that keep the recall that was promised.
     #[default]
     Auto,
     /// Every row is scored.
@@ -74,11 +75,43 @@ pub(super) fn beams(wish: &Wish, head: &GraphHead) -> Result<[usize; 2], String>
     if part > GRAPH_FILTER_WIDENING_MAX as u64 {
         return Err(format!("the filter passes {} of {} rows", wish.eligible, wish.rows));
     }
-    let walked = (beams[0] + beams[1]) as u64 * part * GRAPH_ROWS_A_BEAM;
+    let walked = walked_rows(wish, beams);
     if walked * GRAPH_ROW_COST >= wish.rows {
         return Err(format!("a walk would score about {walked} of {} rows", wish.rows));
     }
     Ok(beams)
+}
+
+/// About as many rows as a walk with these beams scores.
+fn walked_rows(wish: &Wish, beams: [usize; 2]) -> u64 {
+    (beams[0] + beams[1]) as u64 * wish.rows.div_ceil(wish.eligible.max(1)) * GRAPH_ROWS_A_BEAM
+}
+
+/// Whether only the rows that pass the filter are scored, where a walk would be made with `beams`. The answer is exact, but
+/// the percentiles of its rows among all are not known.
+pub(super) fn is_prefiltered(wish: &Wish, beams: Option<[usize; 2]>) -> bool {
+    wish.plan == Plan::Auto
+        && wish.rows >= u64::from(PREFILTER_ROWS_MIN)
+        && wish.eligible * GRAPH_ROW_COST < wish.rows
+        && beams.is_none_or(|beams| wish.eligible <= walked_rows(wish, beams))
+}
+
+/// Whether coarse codes leave few rows to be scored again: of `rows` whose scores are about normally distributed, with
+/// `wanted` at an end and a margin of so many of their standard deviations. Scores that reach further than normal ones are
+/// told apart better.
+pub(super) fn is_coarse_first(wanted: usize, rows: u64, margin_deviations: f64) -> bool {
+    let best = wanted as f64 / rows.max(1) as f64;
+    best < COARSE_LEFT_MAX && upper_deviations(best) - margin_deviations >= upper_deviations(COARSE_LEFT_MAX)
+}
+
+/// How many standard deviations above the mean a part of a normal distribution begins, a part between 0 and 1/2.
+///
+/// # References
+/// Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 26.2.23; off by at most 4.5e-4.
+fn upper_deviations(part: f64) -> f64 {
+    let t = (-2.0 * part.ln()).sqrt();
+    let above = 2.515_517 + t * (0.802_853 + t * 0.010_328);
+    t - above / (1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308)))
 }
 
 #[cfg(test)]
@@ -127,6 +160,40 @@ mod tests {
         head.least_norm = 0.5;
         assert!(beams(&cosine, &head).unwrap_err().contains("cosine"));
         assert_eq!(beams(&wish([10, 0]), &head), Ok([32, 0]));
+    }
+
+    #[test]
+    fn parts_of_a_normal_distribution_begin_where_tables_say() {
+        for (part, deviations) in [(0.5, 0.0), (0.025, 1.959_964), (1e-4, 3.719_016), (1e-6, 4.753_424)] {
+            assert!((upper_deviations(part) - deviations).abs() < 4.5e-4, "{part}");
+        }
+    }
+
+    #[test]
+    fn coarse_codes_are_looked_at_where_they_leave_few_rows() {
+        // Ten of 100,000 begin at 3.72 deviations; a sixteenth at 1.53.
+        assert!(is_coarse_first(10, 100_000, 2.18));
+        assert!(!is_coarse_first(10, 100_000, 2.20));
+        assert!(!is_coarse_first(10, 1000, 1.25));
+        assert!(!is_coarse_first(10, 100, 0.0) && !is_coarse_first(1, 0, 0.0));
+        for nothing_known in [f64::INFINITY, f64::NAN] {
+            assert!(!is_coarse_first(10, 1_000_000, nothing_known));
+        }
+    }
+
+    #[test]
+    fn rows_that_pass_a_filter_are_scored_alone_where_they_are_few() {
+        let few = Wish { eligible: 10_000, ..wish([10, 10]) };
+        assert!(is_prefiltered(&few, None));
+        // A walk that is about to look at 76,800 rows, and one that finds its way with 7,680.
+        assert!(is_prefiltered(&few, Some([32, 0])));
+        assert!(!is_prefiltered(&Wish { eligible: 100_000, ..few }, Some([32, 0])));
+        assert!(is_prefiltered(&Wish { eligible: 249_999, ..few }, None));
+        assert!(!is_prefiltered(&Wish { eligible: 250_000, ..few }, None));
+        assert!(!is_prefiltered(&Wish { rows: 16_383, eligible: 1, ..few }, None));
+        for plan in [Plan::Scan, Plan::Graph { beam: 10 }] {
+            assert!(!is_prefiltered(&Wish { plan, ..few }, None));
+        }
     }
 
     #[test]

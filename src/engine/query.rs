@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 use super::answer::{Answer, Hit, Query, QueryInput, QueryStages};
 use super::encoders::EncoderError;
-use super::plan::{Plan, Wish, beams};
+use super::plan::{Plan, Wish, beams, is_prefiltered};
 use super::query_error::QueryError;
 use super::scan::Scan;
 use super::snapshot::Snapshot;
-use super::target::{GraphWalk, Question, Target, limits};
+use super::target::{Access, GraphWalk, Question, Target, limits};
 use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
 use crate::base::{Cancel, ElementType, RowId, RowSet};
 use crate::encoder::Encoder;
@@ -105,7 +105,7 @@ impl Snapshot {
         let mut answers = Vec::with_capacity(alike.queries.len());
         let mut planned = stage(&mut stages.filter, || self.targets(alike.column, first))?;
         // A scan keeps all threads busy by itself, and a score of every row in memory. Walks go on side by side.
-        if planned.0.iter().all(|target| target.walk.is_some()) {
+        if planned.0.iter().all(|target| !target.is_scanned()) {
             let parts = alike.queries.par_chunks(CODE_QUERIES_MAX);
             let parts: Vec<_> =
                 parts.map(|queries| self.answer(alike, queries, &planned, stages, false, cancel)).collect();
@@ -177,7 +177,7 @@ impl Snapshot {
                 column: column.name.clone(),
                 encoder: encoder_name(column),
                 kind: query.kind,
-                plan: if scan.has_walked() { "graph" } else { "scan" },
+                plan: scan.plan(),
                 plan_reason: plan_reason.clone(),
                 rows: targets.iter().map(|target| target.view.live_rows()).sum(),
                 eligible_rows,
@@ -274,16 +274,37 @@ impl Snapshot {
             let index = (!query.exact && rows >= context.index_rows_min)
                 .then(|| view.segment.index(storage, column.id))
                 .flatten();
-            let mut target = Target { position, view, column: file, index, walk: None, eligible };
-            if rows >= context.graph_rows_min || matches!(query.plan, Plan::Graph { .. }) {
-                match self.plan_walk(column, query, &target) {
-                    Ok(walk) => target.walk = walk,
-                    Err(why) => reason = why,
-                }
+            let mut target = Target { position, view, column: file, index, access: Access::Scan, eligible };
+            match self.plan_access(column, query, &target) {
+                Ok(access) => target.access = access,
+                Err(why) => reason = why,
             }
             targets.push(target);
         }
         Ok((targets, reason))
+    }
+
+    /// How the rows of a target are found; why all are scanned, where there is a graph.
+    fn plan_access(
+        &self,
+        column: &ColumnRecord,
+        query: &Query,
+        target: &Target<'_>,
+    ) -> Result<Access, String> {
+        let wish = Wish {
+            plan: query.plan,
+            limits: limits(query.side, query.k),
+            kind: query.kind,
+            rows: u64::from(target.rows()),
+            eligible: target.chosen_from().map_or(u64::from(target.rows()), RowSet::len),
+        };
+        let walk = self.plan_walk(column, query, target, &wish);
+        let beams = walk.as_ref().ok().and_then(Option::as_ref).map(|walk| walk.beams);
+        let may_be_filtered = target.eligible.is_some() && target.index.is_some() && !query.background;
+        if may_be_filtered && is_prefiltered(&wish, beams) {
+            return Ok(Access::Prefilter);
+        }
+        Ok(walk?.map_or(Access::Scan, Access::Graph))
     }
 
     /// The graph of a target, if there is one and it is to be walked; otherwise why not.
@@ -292,7 +313,12 @@ impl Snapshot {
         column: &ColumnRecord,
         query: &Query,
         target: &Target<'_>,
+        wish: &Wish,
     ) -> Result<Option<GraphWalk>, String> {
+        let context = &self.inner.context;
+        if target.rows() < context.graph_rows_min && !matches!(query.plan, Plan::Graph { .. }) {
+            return Ok(None);
+        }
         let reason = match query.plan {
             _ if query.exact => "every row is scored exactly, as was asked",
             _ if query.background => "percentiles were asked for",
@@ -301,20 +327,12 @@ impl Snapshot {
             _ => "",
         };
         let segment = &target.view.segment;
-        let graph = segment.graph(self.inner.context.storage.as_ref(), column.id);
-        let Some(graph) = graph else { return Ok(None) };
+        let Some(graph) = segment.graph(context.storage.as_ref(), column.id) else { return Ok(None) };
         if !reason.is_empty() {
             return Err(reason.to_owned());
         }
-        let wish = Wish {
-            plan: query.plan,
-            limits: limits(query.side, query.k),
-            kind: query.kind,
-            rows: u64::from(target.rows()),
-            eligible: target.chosen_from().map_or(u64::from(target.rows()), RowSet::len),
-        };
-        let beams = beams(&wish, graph.head())
-            .map_err(|reason| format!("segment {}: {reason}", segment.record.id))?;
+        let beams =
+            beams(wish, graph.head()).map_err(|reason| format!("segment {}: {reason}", segment.record.id))?;
         Ok(Some(GraphWalk { graph, beams }))
     }
 

@@ -6,8 +6,9 @@ use std::convert::Infallible;
 
 use super::segment::ScannedCodes;
 use super::target::Question;
+use crate::attribution::{Moments, ScoreChunk};
 use crate::base::RowId;
-use crate::index::{CodeScorer, NamedCodes, RowCodes};
+use crate::index::{CodeScorer, NamedCodes, RowCoarseCodes, RowCodes, RowScore, coarse_margin};
 use crate::kernels::{Kernels, code_row_bytes};
 use crate::storage::FileError;
 
@@ -18,6 +19,8 @@ pub(super) struct SampledCodes {
     rows: u32,
     codes: Vec<u8>,
     numbers: [Vec<u8>; 3],
+    /// For a query of norm 1 the mean margin of a coarse score.
+    coarse_margin: f64,
 }
 
 impl SampledCodes {
@@ -28,8 +31,25 @@ impl SampledCodes {
             let row = |row: &u32| all.chunks_exact(bytes.max(1)).nth(*row as usize).unwrap_or_default();
             rows.iter().flat_map(row).copied().collect()
         };
+        let mut margins = 0.0;
+        for row in rows {
+            margins += coarse_margin_of(&from.coarse_numbers(RowId(*row), 1)?);
+        }
+        let coarse_margin = margins / rows.len().max(1) as f64;
         let codes = gather(codes, code_row_bytes(width));
-        Ok(Self { width, rows: rows.len() as u32, codes, numbers: numbers.map(|all| gather(all, 4)) })
+        let numbers = numbers.map(|all| gather(all, 4));
+        Ok(Self { width, rows: rows.len() as u32, codes, numbers, coarse_margin })
+    }
+
+    /// About the margin of coarse scores, in standard deviations of the products of the rows with a vector.
+    pub(super) fn coarse_deviations(&self, kernels: Kernels, question: &Question<'_>) -> Option<f64> {
+        let mut scorer = CodeScorer::new(kernels, &question.codes, self).ok()?;
+        scorer.read(RowId(0), self.rows).ok()?;
+        let (mut scores, mut margins) = (vec![0.0; self.rows as usize], vec![0.0; self.rows as usize]);
+        scorer.score(0, RowScore::Dot, &mut scores, &mut margins).ok()?;
+        let moments = Moments::of(&ScoreChunk::all(RowId(0), &scores));
+        let norm = question.codes.queries().first()?.norm;
+        Some(norm * self.coarse_margin / moments.standard_deviation()?)
     }
 
     /// For each of at most four questions the score of each row by its codes; none if the codes cannot be scored.
@@ -61,6 +81,13 @@ impl RowCodes for SampledCodes {
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], Infallible> {
         Ok(self.numbers.each_ref().map(|all| part(all, 4, first, count)))
     }
+}
+
+/// About the margin of a row's coarse score, for a query of norm 1.
+fn coarse_margin_of(numbers: &[&[u8]; 4]) -> f64 {
+    let [scale, _, error, _] =
+        numbers.map(|bytes| bytes.first_chunk().map_or(0.0, |number| f32::from_le_bytes(*number)));
+    coarse_margin() * f64::from(scale) + f64::from(error)
 }
 
 /// Some rows of all; none if they are not all there, which those who read them see.

@@ -1,7 +1,8 @@
 //! Scores of all rows of a snapshot, and the rows of both ends.
 //!
-//! Where a segment has an index its rows are scored by their codes, each to a margin; those that may be among the best are then
-//! scored exactly, as are those that may lie on either side of a chosen one. So scores, ranks and percentiles are those of a scan over
+//! Where a segment has an index its rows are scored by their codes, each to a margin (of coarse codes first, where all live rows
+//! may be chosen); those that may be among the best are then scored exactly, as are those that may lie on either side of a chosen
+//! one. So scores, ranks and percentiles are those of a scan over
 //! all stored values; mean and deviation are taken from scores by codes, which are off by some thousandths of a deviation.
 
 use std::cmp::Reverse;
@@ -9,18 +10,20 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
+use super::coarse_pass::{CoarsePass, Sifted};
 use super::query_error::QueryError;
+use super::scanning::{Scanning, offer};
 use super::segment::{ScannedCodes, ScannedColumn, SegmentView};
 use super::snapshot::Snapshot;
-use super::target::{ENDS, Question, Target, limits};
+use super::target::{Access, ENDS, Question, Target};
 use super::walk::walk_targets;
-use crate::attribution::{KeyLookup, RankedRows, ScoredRow, Selection};
+use crate::attribution::{KeyLookup, Moments, RankedRows, ScoredRow, Selection};
 use crate::base::limits::{RESCORE_ROWS, SCAN_CHUNK_ROWS};
 use crate::base::{Cancel, RowId};
 use crate::index::{
     Candidate, Candidates, CodeScorer, RowScorer, ScanError, Threshold, WalkCounts, score_rows,
 };
-use crate::kernels::CodeQueries;
+use crate::kernels::{CodeQueries, KernelError};
 use crate::storage::FileError;
 
 /// Keys of the snapshot's rows, for ties.
@@ -41,7 +44,7 @@ pub(super) struct Scan<'a> {
     /// For each target whether all of its rows were scored.
     pub(super) is_scanned: Vec<bool>,
     walks: WalkCounts,
-    /// For each target one score a row, exact or by codes; none where its graph was walked.
+    /// For each target one score a row, exact or by codes; none where its graph was walked or coarse codes were looked at.
     pub(super) scores: Vec<Vec<f64>>,
     /// For each target the scores by codes of some rows, where its graph was walked.
     pub(super) samples: Vec<Vec<f64>>,
@@ -50,6 +53,12 @@ pub(super) struct Scan<'a> {
     pub(super) margins: Vec<Vec<f64>>,
     /// Rows that may be among the best, for each end.
     candidates: [Vec<Candidate>; 2],
+    /// For each target whose coarse codes were looked at the moments of its live rows, part by part.
+    pub(super) moments: Vec<Vec<Moments>>,
+    /// Exact scores of the rows of such targets that may be among the best, at the end where they may.
+    pub(super) known: Vec<f64>,
+    /// Bytes of codes of such targets that were looked at.
+    code_bytes: u64,
     rescored_bytes: u64,
     rescored_rows: u64,
 }
@@ -61,7 +70,12 @@ const ROWS_AHEAD: usize = 2;
 struct Part<'a> {
     number: usize,
     first: RowId,
-    outs: Vec<Out<'a>>,
+    outs: Outs<'a>,
+}
+
+enum Outs<'a> {
+    Scores(Vec<Out<'a>>),
+    Moments(Vec<&'a mut Moments>),
 }
 
 struct Out<'a> {
@@ -81,10 +95,7 @@ impl<'a> Scan<'a> {
         cancel: &Cancel,
     ) -> Result<Option<Vec<Self>>, QueryError> {
         let thresholds: Vec<[Threshold; 2]> = questions.iter().map(|_| Default::default()).collect();
-        let none = || -> Vec<[Candidates; 2]> {
-            questions.iter().map(|question| limits(question.side, question.k).map(Candidates::new)).collect()
-        };
-        let walked = walk_targets(snapshot, targets, questions, none(), &thresholds, cancel);
+        let walked = walk_targets(snapshot, targets, questions, &thresholds, cancel);
         if cancel.is_cancelled() {
             return Err(QueryError::Cancelled);
         }
@@ -93,7 +104,15 @@ impl<'a> Scan<'a> {
         if !may_scan && is_scanned.contains(&true) {
             return Ok(None);
         }
-        let rows = |number: usize| if is_scanned[number] { targets[number].rows() as usize } else { 0 };
+        let rows = |number: usize| {
+            let target = &targets[number];
+            if is_scanned[number] && !target.keeps_no_scores() { target.rows() as usize } else { 0 }
+        };
+        let parts_of = |number: usize| {
+            let target = &targets[number];
+            let rows = if is_scanned[number] && target.keeps_no_scores() { target.rows() } else { 0 };
+            rows.div_ceil(SCAN_CHUNK_ROWS) as usize
+        };
         let has_margins = |number: usize| targets[number].eligible.is_some();
         let mut scans: Vec<Self> = walked
             .counts
@@ -109,14 +128,20 @@ impl<'a> Scan<'a> {
                     .map(|number| vec![0.0; if has_margins(number) { rows(number) } else { 0 }])
                     .collect(),
                 candidates: [Vec::new(), Vec::new()],
+                moments: (0..targets.len()).map(|number| vec![Moments::new(); parts_of(number)]).collect(),
+                known: Vec::new(),
+                code_bytes: 0,
                 rescored_bytes: 0,
                 rescored_rows: 0,
             })
             .collect();
         let found = if is_scanned.contains(&true) {
-            scan_targets(snapshot, targets, questions, parts(&mut scans), none, &thresholds, cancel)?
+            let scanning = Scanning { snapshot, targets, is_scanned, questions, thresholds: &thresholds };
+            let (found, bytes) = scan_targets(scanning, parts(&mut scans), cancel)?;
+            scans.iter_mut().zip(bytes).for_each(|(scan, bytes)| scan.code_bytes = bytes);
+            found
         } else {
-            none()
+            questions.iter().map(Question::no_candidates).collect()
         };
         Self::take_samples(&mut scans, questions);
         let ends = found.into_iter().zip(walked.candidates).zip(&thresholds);
@@ -159,6 +184,9 @@ impl<'a> Scan<'a> {
                     // A row near 0 may be a candidate of both ends.
                     if score * sign <= 0.0 {
                         continue;
+                    }
+                    if self.targets[candidate.target].keeps_no_scores() {
+                        self.known.push(score);
                     }
                     best.push(Reverse((score * sign).to_bits()));
                     if best.len() > question.k {
@@ -230,15 +258,32 @@ impl<'a> Scan<'a> {
     /// Bytes of values and codes that were looked at.
     pub(super) fn bytes(&self) -> u64 {
         let of_target = |target: &Target<'_>| match &target.index {
-            Some(index) => index.header().content_length(),
+            Some(_) if target.keeps_no_scores() => 0,
+            Some(index) => index.header().codes_length() + 3 * index.header().numbers_length(),
             None => target.column.header().values_length(),
         };
-        self.rescored_bytes + self.targets.iter().map(of_target).sum::<u64>()
+        let row_bytes = self.targets.iter().filter_map(|target| target.index.as_ref());
+        let row_bytes = row_bytes.map(|index| index.header().code_row_bytes()).max().unwrap_or(0);
+        let scanned = self.targets.iter().zip(&self.is_scanned).filter(|(_, is_scanned)| **is_scanned);
+        self.rescored_bytes
+            + self.code_bytes
+            + self.walks.rows * row_bytes
+            + scanned.map(|(target, _)| of_target(target)).sum::<u64>()
     }
 
-    /// Whether a graph was walked.
-    pub(super) fn has_walked(&self) -> bool {
+    /// Whether there are rows that were not scored.
+    pub(super) fn is_partial(&self) -> bool {
         self.is_scanned.contains(&false)
+    }
+
+    /// How rows were found: by what leaves most of them out.
+    pub(super) fn plan(&self) -> &'static str {
+        let found = self.targets.iter().zip(&self.is_scanned).filter(|(_, is_scanned)| !**is_scanned);
+        let names = found.map(|(target, _)| match target.access {
+            Access::Graph(_) => "graph",
+            Access::Prefilter | Access::Scan => "prefilter",
+        });
+        names.min().unwrap_or("scan")
     }
 
     /// Rows whose links were followed.
@@ -269,38 +314,44 @@ impl Drop for Scan<'_> {
 
 /// Scores the parts, and gives the candidates of both ends for each question.
 fn scan_targets(
-    snapshot: &Snapshot,
-    targets: &[Target<'_>],
-    questions: &[Question<'_>],
+    scanning: Scanning<'_>,
     parts: Vec<Part<'_>>,
-    none: impl Fn() -> Vec<[Candidates; 2]> + Sync,
-    thresholds: &[[Threshold; 2]],
     cancel: &Cancel,
-) -> Result<Vec<[Candidates; 2]>, QueryError> {
-    let codes = Question::joined_codes(questions)
-        .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+) -> Result<(Vec<[Candidates; 2]>, Vec<u64>), QueryError> {
+    let wrong = |error: KernelError| QueryError::Vector { reason: error.to_string() };
+    let Scanning { snapshot, questions, thresholds, .. } = scanning;
+    let codes = Question::joined_codes(questions).map_err(wrong)?;
+    let coarse = CoarsePass::new(scanning, &codes).map_err(wrong)?;
+    let none = || -> Vec<Sifted> {
+        questions.iter().map(|question| Sifted::new(question.no_candidates())).collect()
+    };
     snapshot.inner.context.pool.install(|| {
-        parts
+        let sifted = parts
             .into_par_iter()
-            .try_fold(&none, |mut candidates, part| {
+            .try_fold(&none, |mut sifted, part| {
                 if cancel.is_cancelled() {
                     return Err(QueryError::Cancelled);
                 }
                 if let Some(pace) = &snapshot.inner.context.pace {
                     pace.keep();
                 }
-                let target = &targets[part.number];
-                score_part(snapshot, target, questions, &codes, part, &mut candidates, thresholds)?;
-                Ok(candidates)
-            })
-            .try_reduce(&none, |mut left, right| {
-                for (question, ends) in right.into_iter().enumerate() {
-                    for (end, candidates) in ends.into_iter().enumerate() {
-                        left[question][end].merge(candidates, &thresholds[question][end]);
+                let Part { number, first, outs } = part;
+                match outs {
+                    Outs::Moments(mut moments) => {
+                        coarse.look(number, first, &mut moments, &mut sifted)?;
+                    }
+                    Outs::Scores(outs) => {
+                        score_part(scanning, &codes, (number, first), outs, &mut sifted)?;
                     }
                 }
-                Ok(left)
+                Ok::<_, QueryError>(sifted)
             })
+            .try_reduce(&none, |mut left, right| {
+                let questions = left.iter_mut().zip(right).zip(thresholds);
+                questions.for_each(|((left, right), thresholds)| left.merge(right, thresholds));
+                Ok(left)
+            })?;
+        Ok(coarse.finish(sifted))
     })
 }
 
@@ -311,22 +362,23 @@ fn parts<'a>(scans: &'a mut [Scan<'_>]) -> Vec<Part<'a>> {
         .iter_mut()
         .map(|scan| {
             let scores = scan.scores.iter_mut().map(|scores| scores.chunks_mut(size));
-            scores.zip(scan.margins.iter_mut().map(|margins| margins.chunks_mut(size))).collect()
+            let margins = scan.margins.iter_mut().map(|margins| margins.chunks_mut(size));
+            scores.zip(margins).zip(scan.moments.iter_mut().map(|moments| moments.iter_mut())).collect()
         })
         .collect();
     let mut parts = Vec::new();
     for number in 0..chunks.first().map_or(0, Vec::len) {
         for chunk in 0.. {
-            let outs: Vec<Out<'a>> = chunks
-                .iter_mut()
-                .filter_map(|targets| {
-                    let (scores, margins) = &mut targets[number];
-                    Some(Out { scores: scores.next()?, margins: margins.next() })
-                })
-                .collect();
-            if outs.is_empty() {
+            let (mut scored, mut moments) = (Vec::new(), Vec::new());
+            for targets in &mut chunks {
+                let ((scores, margins), of_parts) = &mut targets[number];
+                scored.extend(scores.next().map(|scores| Out { scores, margins: margins.next() }));
+                moments.extend(of_parts.next());
+            }
+            if scored.is_empty() && moments.is_empty() {
                 break;
             }
+            let outs = if scored.is_empty() { Outs::Moments(moments) } else { Outs::Scores(scored) };
             parts.push(Part { number, first: RowId(chunk * SCAN_CHUNK_ROWS), outs });
         }
     }
@@ -335,26 +387,25 @@ fn parts<'a>(scans: &'a mut [Scan<'_>]) -> Vec<Part<'a>> {
 
 /// Scores a part for each question, and offers its rows to both ends.
 fn score_part(
-    snapshot: &Snapshot,
-    target: &Target<'_>,
-    questions: &[Question<'_>],
+    scanning: Scanning<'_>,
     codes: &CodeQueries,
-    part: Part<'_>,
-    candidates: &mut [[Candidates; 2]],
-    thresholds: &[[Threshold; 2]],
+    (number, first): (usize, RowId),
+    outs: Vec<Out<'_>>,
+    sifted: &mut [Sifted],
 ) -> Result<(), QueryError> {
-    let kernels = snapshot.inner.context.kernels;
-    let count = part.outs.first().map_or(0, |out| out.scores.len());
+    let Scanning { snapshot, targets, questions, thresholds, .. } = scanning;
+    let (target, kernels) = (&targets[number], snapshot.inner.context.kernels);
+    let count = outs.first().map_or(0, |out| out.scores.len());
     let scanned = target.index.as_deref().map(ScannedCodes::of);
     let mut scorer = scanned.as_ref().and_then(|scanned| {
         let mut scorer = CodeScorer::new(kernels, codes, scanned).ok()?;
-        scorer.read(part.first, count as u32).ok()?;
+        scorer.read(first, count as u32).ok()?;
         Some(scorer)
     });
-    for (number, (question, out)) in questions.iter().zip(part.outs).enumerate() {
+    for (place, (question, out)) in questions.iter().zip(outs).enumerate() {
         let mut margins = [0.0; SCAN_CHUNK_ROWS as usize];
         let margins = &mut margins[..count];
-        let by_codes = scorer.as_ref().map(|scorer| scorer.score(number, question.kind, out.scores, margins));
+        let by_codes = scorer.as_ref().map(|scorer| scorer.score(place, question.kind, out.scores, margins));
         if !matches!(by_codes, Some(Ok(()))) {
             // An index only makes answers faster: without it the stored values are read.
             if target.index.is_some() {
@@ -363,60 +414,12 @@ fn score_part(
             }
             margins.fill(0.0);
             let column = ScannedColumn(target.column);
-            score_rows(kernels, question.vector, question.kind, &column, part.first, out.scores)?;
+            score_rows(kernels, question.vector, question.kind, &column, first, out.scores)?;
         }
-        offer(
-            part.number,
-            target,
-            part.first,
-            out.scores,
-            margins,
-            &mut candidates[number],
-            &thresholds[number],
-        );
+        offer(number, target, first, out.scores, margins, &mut sifted[place].found, &thresholds[place]);
         if let Some(kept) = out.margins {
             kept.copy_from_slice(margins);
         }
     }
     Ok(())
-}
-
-/// Rows that are looked at together before any is looked at alone.
-pub(super) const GROUP_ROWS: usize = 16;
-
-/// Offers the rows that may be chosen to both ends.
-fn offer(
-    number: usize,
-    target: &Target<'_>,
-    first: RowId,
-    scores: &[f64],
-    margins: &[f64],
-    candidates: &mut [Candidates; 2],
-    thresholds: &[Threshold; 2],
-) {
-    let [proponents, opponents] = candidates;
-    let chosen = target.chosen_from();
-    let groups = scores.chunks(GROUP_ROWS).zip(margins.chunks(GROUP_ROWS));
-    for ((scores, margins), group) in groups.zip(0_u32..) {
-        let reach = scores.iter().zip(margins).fold(0.0, |most: f64, (score, margin)| {
-            let reach = score.abs() + margin;
-            if reach > most { reach } else { most }
-        });
-        let wanted = |end: usize, candidates: &Candidates| {
-            if candidates.is_wanted() { thresholds[end].get() } else { f64::INFINITY }
-        };
-        // Most groups have no row that reaches either end.
-        if reach < wanted(0, proponents).min(wanted(1, opponents)) {
-            continue;
-        }
-        let rows = first.0 + group * GROUP_ROWS as u32..;
-        for ((&score, &margin), row) in scores.iter().zip(margins).zip(rows) {
-            let row = RowId(row);
-            let reaches = score + margin >= thresholds[0].get() || margin - score >= thresholds[1].get();
-            if reaches && chosen.is_none_or(|chosen| chosen.contains(row)) {
-                proponents.offer(number, row, score, margin, &thresholds[0]);
-                opponents.offer(number, row, -score, margin, &thresholds[1]);
-            }
-        }
-    }
 }

@@ -10,7 +10,7 @@ use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, MetadataBatch, SegmentRecord,
     extend_metadata, metadata_value,
 };
-use crate::index::{GraphRows, NamedCodes, RowCodes, RowValues};
+use crate::index::{GraphRows, NamedCodes, RowCoarseCodes, RowCodes, RowValues};
 use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, IndexRows, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
@@ -276,6 +276,27 @@ impl RowCodes for ScannedCodes<'_> {
     fn numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 3], FileError> {
         let file = self.file;
         Ok([file.scales(first, count)?, file.errors(first, count)?, file.norms(first, count)?])
+    }
+}
+
+impl RowCoarseCodes for ScannedCodes<'_> {
+    type Error = FileError;
+
+    fn coarse_width(&self) -> usize {
+        self.file.header().width as usize
+    }
+
+    fn centre_and_dither(&self) -> Result<[&[u8]; 2], FileError> {
+        self.file.centre_and_dither()
+    }
+
+    fn coarse_codes(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.file.coarse_codes(first, count)
+    }
+
+    fn coarse_numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 4], FileError> {
+        let [scales, coded_norms] = self.file.coarse_numbers(first, count)?;
+        Ok([scales, coded_norms, self.file.errors(first, count)?, self.file.norms(first, count)?])
     }
 }
 

@@ -1,14 +1,12 @@
 //! How unusual the scores of an answer are among those of all live rows.
 
-use std::sync::{Arc, PoisonError};
-
 use rayon::prelude::*;
 
+use super::kept_samples::{sample_step, sampled_codes};
 use super::query_error::QueryError;
-use super::sampled_codes::SampledCodes;
-use super::scan::{GROUP_ROWS, Scan};
-use super::segment::ScannedCodes;
-use super::target::{Question, Target};
+use super::scan::Scan;
+use super::scanning::GROUP_ROWS;
+use super::target::Question;
 use crate::attribution::{Moments, RankCounter, RankedRows, ScoreChunk};
 use crate::base::RowId;
 use crate::base::limits::{SAMPLE_ROWS, SCAN_CHUNK_ROWS};
@@ -24,7 +22,7 @@ impl Scan<'_> {
     ) -> Result<(Moments, Vec<Option<f64>>), QueryError> {
         let asked: Vec<f64> =
             ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
-        if self.is_scanned.contains(&false) {
+        if self.is_partial() {
             let sample = self.sample();
             let moments = Moments::of(&ScoreChunk::of_live(RowId(0), &sample, None));
             return Ok((moments, vec![None; asked.len()]));
@@ -39,10 +37,10 @@ impl Scan<'_> {
 
     /// Scores of live rows that are evenly spread over the targets: by codes where a graph was walked.
     fn sample(&self) -> Vec<f64> {
-        let step = self.sample_step();
+        let step = sample_step(self.targets);
         let mut sample = Vec::with_capacity(SAMPLE_ROWS);
         for (number, target) in self.targets.iter().enumerate() {
-            if self.is_scanned[number] {
+            if self.is_scanned[number] && !target.keeps_no_scores() {
                 let rows = target.sampled_rows(step);
                 sample.extend(rows.filter_map(|row| self.scores[number].get(row as usize)));
             } else {
@@ -52,37 +50,21 @@ impl Scan<'_> {
         sample
     }
 
-    /// Scores the sampled rows of the targets whose graph was walked, for all questions in one pass.
+    /// Where a graph was walked, scores the sampled rows of all targets of which not each row has a score that is kept, for all
+    /// questions in one pass.
     pub(super) fn take_samples(scans: &mut [Self], questions: &[Question<'_>]) {
-        let Some(first) = scans.first() else { return };
+        let Some(first) = scans.first().filter(|first| first.is_partial()) else { return };
         let (targets, step, kernels) =
-            (first.targets, first.sample_step(), first.snapshot.inner.context.kernels);
+            (first.targets, sample_step(first.targets), first.snapshot.inner.context.kernels);
         for (number, target) in targets.iter().enumerate() {
-            let Some(first) = scans.first().filter(|first| !first.is_scanned[number]) else { continue };
-            let scores = first.sampled_codes(target, step).and_then(|codes| codes.scores(kernels, questions));
+            let has_scores = |scan: &&Self| scan.is_scanned[number] && !target.keeps_no_scores();
+            let Some(first) = scans.first().filter(|first| !has_scores(first)) else { continue };
+            let codes = sampled_codes(first.snapshot, target, step);
+            let scores = codes.and_then(|codes| codes.scores(kernels, questions));
             for (scan, scores) in scans.iter_mut().zip(scores.unwrap_or_default()) {
                 scan.samples[number] = scores;
             }
         }
-    }
-
-    fn sample_step(&self) -> usize {
-        let all: u64 = self.targets.iter().map(|target| u64::from(target.rows())).sum();
-        (all / SAMPLE_ROWS as u64).max(1) as usize
-    }
-
-    /// Codes of every `step`th row of a target, of those that are live: gathered at the first question, as the step is the
-    /// same for all questions to a column of a snapshot. `None` if they cannot be read.
-    fn sampled_codes(&self, target: &Target<'_>, step: usize) -> Option<Arc<SampledCodes>> {
-        let place = (target.column.header().column, target.position);
-        let samples = || self.snapshot.inner.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = samples().get(&place) {
-            return Some(Arc::clone(known));
-        }
-        let rows: Vec<u32> = target.sampled_rows(step).collect();
-        let sample = Arc::new(SampledCodes::of(&ScannedCodes::of(target.index.as_deref()?), &rows).ok()?);
-        samples().insert(place, Arc::clone(&sample));
-        Some(sample)
     }
 
     /// Live rows of which the codes do not tell on which side of an asked score they are.
@@ -161,9 +143,15 @@ impl Scan<'_> {
                 );
             (parts, counter)
         });
-        // Merged in the order of the chunks, so that sums do not depend on the number of threads.
+        let mut counter = counter;
+        counter.add(&ScoreChunk::all(RowId(0), &self.known));
+        let coarse = self.targets.iter().filter(|target| target.keeps_no_scores());
+        let live: u64 = coarse.map(|target| target.view.live_rows()).sum();
+        // Scores of proponents are above 0 and those of opponents below, and of the other rows none reaches one of those.
+        counter.add_equal(0.0, live.saturating_sub(self.known.len() as u64));
+        // Merged in the order of the parts, so that sums do not depend on the number of threads.
         let mut moments = Moments::new();
-        parts.iter().for_each(|part| moments.merge(part));
+        parts.iter().chain(self.moments.iter().flatten()).for_each(|part| moments.merge(part));
         (moments, counter.percentiles())
     }
 }

@@ -1,12 +1,12 @@
-//! Rows of segments with a graph, found by walking it.
+//! Rows of segments that need not be scanned: led to by a graph, or all that pass a filter.
 
 use rayon::prelude::*;
 
 use super::segment::ScannedCodes;
 use super::snapshot::Snapshot;
-use super::target::{ENDS, Question, Target};
-use crate::base::{Cancel, RowId};
-use crate::index::{Candidates, CodeScorer, GraphColumn, Threshold, Walk, WalkCounts};
+use super::target::{Access, ENDS, GraphWalk, Question, Target};
+use crate::base::{Cancel, RowId, RowSet};
+use crate::index::{Candidates, GraphColumn, Threshold, Walk, WalkCounts};
 use crate::kernels::Kernels;
 use crate::storage::{FileError, GraphFile, GraphLinks};
 
@@ -49,112 +49,143 @@ impl<'a> GraphColumn for WalkedColumn<'a> {
 pub(super) struct Walked {
     /// For each question the candidates of both ends.
     pub(super) candidates: Vec<[Candidates; 2]>,
-    /// For each target whether its rows have to be scanned: it has no graph to walk, or a damaged one.
+    /// For each target whether its rows have to be scanned: that was planned, or its graph or codes are damaged.
     pub(super) is_scanned: Vec<bool>,
     /// For each question what its walks did.
     pub(super) counts: Vec<WalkCounts>,
 }
 
-/// Walks the graphs of the targets that have one, for each question.
+/// Walks the graphs of the targets where that was planned, and scores the rows that pass the filter of others, for each
+/// question.
 pub(super) fn walk_targets(
     snapshot: &Snapshot,
     targets: &[Target<'_>],
     questions: &[Question<'_>],
-    candidates: Vec<[Candidates; 2]>,
     thresholds: &[[Threshold; 2]],
     cancel: &Cancel,
 ) -> Walked {
-    let is_scanned = targets.iter().map(|target| target.walk.is_none()).collect();
+    let is_scanned = targets.iter().map(Target::is_scanned).collect();
+    let candidates = questions.iter().map(Question::no_candidates).collect();
     let mut walked = Walked { candidates, is_scanned, counts: vec![WalkCounts::default(); questions.len()] };
     let mut tasks = Vec::new();
     for (number, target) in targets.iter().enumerate() {
-        let Some(walk) = &target.walk else { continue };
         for question in 0..questions.len() {
-            tasks.extend((0..2).filter(|end| walk.beams[*end] > 0).map(|end| (number, question, end)));
+            match &target.access {
+                Access::Scan => {}
+                Access::Prefilter => tasks.push((number, question, None)),
+                Access::Graph(walk) => {
+                    let ends = (0..2).filter(|end| walk.beams[*end] > 0);
+                    tasks.extend(ends.map(|end| (number, question, Some((walk, end)))));
+                }
+            }
         }
     }
     let found: Vec<_> = tasks
         .par_iter()
-        .map(|&(number, question, end)| {
+        .map(|&(number, question, towards)| {
             if cancel.is_cancelled() {
                 return None;
             }
-            let mut candidates = walked.candidates[question][end].emptied();
-            let threshold = &thresholds[question][end];
-            let counts = walk(
+            let finding = Finding {
                 snapshot,
                 number,
-                &targets[number],
-                &questions[question],
-                end,
-                &mut candidates,
-                threshold,
-            );
+                target: &targets[number],
+                question: &questions[question],
+                thresholds: &thresholds[question],
+            };
+            let mut candidates = questions[question].no_candidates();
+            let counts = match towards {
+                Some((graph, end)) => finding.walk(graph, end, &mut candidates),
+                None => finding.prefilter(&mut candidates),
+            };
             counts.map(|counts| (candidates, counts))
         })
         .collect();
     for ((number, ..), _) in tasks.iter().zip(&found).filter(|(_, found)| found.is_none()) {
         walked.is_scanned[*number] = true;
     }
-    for ((number, question, end), found) in tasks.into_iter().zip(found) {
+    for ((number, question, _), found) in tasks.into_iter().zip(found) {
         // The scan finds all rows of a target that could not be walked to the end; none may be found twice.
         let Some((candidates, counts)) = found.filter(|_| !walked.is_scanned[number]) else { continue };
-        walked.candidates[question][end].merge(candidates, &thresholds[question][end]);
+        let ends = walked.candidates[question].iter_mut().zip(candidates).zip(&thresholds[question]);
+        ends.for_each(|((all, found), threshold)| all.merge(found, threshold));
         walked.counts[question].hops += counts.hops;
         walked.counts[question].rows += counts.rows;
     }
     walked
 }
 
-/// Walks towards one end; `None` if the graph cannot be walked, and is then left alone.
-fn walk(
-    snapshot: &Snapshot,
+/// What is looked for in one target.
+struct Finding<'a> {
+    snapshot: &'a Snapshot,
     number: usize,
-    target: &Target<'_>,
-    question: &Question<'_>,
-    end: usize,
-    candidates: &mut Candidates,
-    threshold: &Threshold,
-) -> Option<WalkCounts> {
-    let context = &snapshot.inner.context;
-    let (walk, codes) = (target.walk.as_ref()?, target.index.as_deref()?);
-    let graph = &walk.graph;
-    let column = WalkedColumn { codes: ScannedCodes::of(codes), graph, links: graph.links() };
-    let mut walker = context.walkers.take();
-    let mut found = Vec::new();
-    let wanted = Walk {
-        kernels: context.kernels,
-        query: &question.codes,
-        opponents: end == 1,
-        beam: walk.beams[end],
-        eligible: target.chosen_from(),
-    };
-    let counts = walker.walk(&column, &wanted, &mut found);
-    context.walkers.give_back(walker);
-    let scored = counts.ok().and_then(|counts| {
-        let rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
-        let (scores, margins) = score_at(snapshot, question, &column.codes, &rows)?;
-        for ((&row, score), margin) in rows.iter().zip(scores).zip(margins) {
-            candidates.offer(number, RowId(row), score * ENDS[end], margin, threshold);
-        }
-        Some(counts)
-    });
-    if scored.is_none() {
-        target.view.segment.graphs.give_up(target.column.header().column);
-    }
-    scored
+    target: &'a Target<'a>,
+    question: &'a Question<'a>,
+    thresholds: &'a [Threshold; 2],
 }
 
-/// Scores of some rows by their codes, and by how much each may be off.
-fn score_at(
-    snapshot: &Snapshot,
-    question: &Question<'_>,
-    codes: &ScannedCodes<'_>,
-    rows: &[u32],
-) -> Option<(Vec<f64>, Vec<f64>)> {
-    let mut scorer = CodeScorer::new(snapshot.inner.context.kernels, &question.codes, codes).ok()?;
-    scorer.read_at(rows).ok()?;
-    let (mut scores, mut margins) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
-    scorer.score(0, question.kind, &mut scores, &mut margins).ok()?;
-    Some((scores, margins))
+impl Finding<'_> {
+    /// Walks towards one end; `None` if the graph cannot be walked, and is then left alone.
+    fn walk(&self, walk: &GraphWalk, end: usize, candidates: &mut [Candidates; 2]) -> Option<WalkCounts> {
+        let Self { target, question, .. } = self;
+        let context = &self.snapshot.inner.context;
+        let graph = &walk.graph;
+        let codes = ScannedCodes::of(target.index.as_deref()?);
+        let column = WalkedColumn { codes, graph, links: graph.links() };
+        let mut walker = context.walkers.take();
+        let mut found = Vec::new();
+        let wanted = Walk {
+            kernels: context.kernels,
+            query: &question.codes,
+            opponents: end == 1,
+            beam: walk.beams[end],
+            eligible: target.chosen_from(),
+        };
+        let counts = walker.walk(&column, &wanted, &mut found);
+        context.walkers.give_back(walker);
+        let scored = counts.ok().and_then(|counts| {
+            let rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
+            self.offer(&column.codes, &rows, &mut candidates[end..=end], end)?;
+            Some(counts)
+        });
+        if scored.is_none() {
+            target.view.segment.graphs.give_up(target.column.header().column);
+        }
+        scored
+    }
+
+    /// Scores the rows that pass the filter, for both ends; `None` if their codes cannot be read, and are then left alone.
+    fn prefilter(&self, candidates: &mut [Candidates; 2]) -> Option<WalkCounts> {
+        let rows: Vec<u32> =
+            self.target.eligible.as_ref().into_iter().flat_map(RowSet::iter).map(|row| row.0).collect();
+        let codes = ScannedCodes::of(self.target.index.as_deref()?);
+        let offered =
+            rows.chunks(PREFILTER_CHUNK_ROWS).try_for_each(|rows| self.offer(&codes, rows, candidates, 0));
+        if offered.is_none() {
+            self.target.view.segment.indexes.give_up(self.target.column.header().column);
+        }
+        offered.map(|()| WalkCounts { hops: 0, rows: rows.len() as u64 })
+    }
+
+    /// Offers some rows by their codes to the ends from `first_end` on; `None` if these cannot be read.
+    fn offer(
+        &self,
+        codes: &ScannedCodes<'_>,
+        rows: &[u32],
+        candidates: &mut [Candidates],
+        first_end: usize,
+    ) -> Option<()> {
+        let kernels = self.snapshot.inner.context.kernels;
+        let (scores, margins) = self.question.score_named(kernels, codes, rows)?;
+        for ((&row, score), margin) in rows.iter().zip(scores).zip(margins) {
+            let ends = candidates.iter_mut().zip(ENDS.into_iter().zip(self.thresholds).skip(first_end));
+            for (end, (sign, threshold)) in ends {
+                end.offer(self.number, RowId(row), score * sign, margin, threshold);
+            }
+        }
+        Some(())
+    }
 }
+
+/// Rows that pass a filter and are scored together: their sums and numbers stay near.
+const PREFILTER_CHUNK_ROWS: usize = 1024;

@@ -18,6 +18,16 @@ pub mod index_section {
     pub const ERRORS: u32 = 4;
     /// One f32 a row: the Euclidean norm of the row.
     pub const NORMS: u32 = 5;
+    /// What the coarse codes are about: an f32 for each value of a row.
+    pub const CENTRE: u32 = 6;
+    /// What was added before coarse codes were rounded: an f32 for each value of a row.
+    pub const DITHER: u32 = 7;
+    /// One row of coarse codes for each row of the column, padded to whole blocks.
+    pub const COARSE_CODES: u32 = 8;
+    /// One f32 a row: the value of one step of its coarse codes.
+    pub const COARSE_SCALES: u32 = 9;
+    /// One f32 a row: at least the Euclidean norm of scale times coarse codes.
+    pub const COARSE_NORMS: u32 = 10;
 }
 
 /// Bytes of the origin section.
@@ -25,6 +35,9 @@ pub const INDEX_ORIGIN_SIZE_BYTES: usize = 16;
 
 /// Codes of a row of codes are a multiple of this many, the rest zeros.
 pub const INDEX_CODE_BLOCK: u32 = 32;
+
+/// Values of a block of coarse codes, 32 bytes: a row of them is a whole number of blocks.
+pub const INDEX_COARSE_BLOCK: u32 = 64;
 
 /// A header that no index file can have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -84,9 +97,14 @@ impl IndexHeader {
         Self { segment: SegmentId(0), row_count, column: ColumnId(0), width }
     }
 
-    /// Bytes of codes and numbers together.
+    /// Bytes of codes and numbers together, coarse ones counted.
     pub fn content_length(&self) -> u64 {
-        self.codes_length() + 3 * self.numbers_length()
+        self.codes_length() + 3 * self.numbers_length() + self.coarse_length()
+    }
+
+    /// Bytes of centre and dither, the coarse codes and their numbers together.
+    pub fn coarse_length(&self) -> u64 {
+        2 * self.centre_length() + self.coarse_codes_length() + 2 * self.numbers_length()
     }
 
     /// Bytes of one row of codes.
@@ -97,6 +115,21 @@ impl IndexHeader {
     /// Bytes of the codes section.
     pub fn codes_length(&self) -> u64 {
         u64::from(self.row_count) * self.code_row_bytes()
+    }
+
+    /// Bytes of the centre, and of the dither.
+    pub fn centre_length(&self) -> u64 {
+        4 * u64::from(self.width)
+    }
+
+    /// Bytes of one row of coarse codes.
+    pub fn coarse_row_bytes(&self) -> u64 {
+        u64::from(self.width.div_ceil(INDEX_COARSE_BLOCK)) * 32
+    }
+
+    /// Bytes of the section of coarse codes.
+    pub fn coarse_codes_length(&self) -> u64 {
+        u64::from(self.row_count) * self.coarse_row_bytes()
     }
 
     /// Bytes of each section with one f32 a row.

@@ -38,8 +38,8 @@ pub use graph::{
     graph_section,
 };
 pub use index::{
-    INDEX_CODE_BLOCK, INDEX_ORIGIN_SIZE_BYTES, IndexHeader, IndexHeaderError, decode_origin, encode_origin,
-    index_section,
+    INDEX_COARSE_BLOCK, INDEX_CODE_BLOCK, INDEX_ORIGIN_SIZE_BYTES, IndexHeader, IndexHeaderError,
+    decode_origin, encode_origin, index_section,
 };
 pub use manifest::{
     CURRENT_SIZE_BYTES, MANIFEST_HEADER_SIZE_BYTES, MANIFEST_MAGIC, Manifest, ManifestError, decode_current,

@@ -124,9 +124,24 @@ impl Candidates {
         }
     }
 
+    /// Keeps a row of which it is only known that it may be among the best.
+    ///
+    /// # Complexity
+    /// O(1) on average.
+    #[inline]
+    pub fn hold(&mut self, candidate: Candidate, threshold: &Threshold) {
+        if self.limit > 0 && candidate.upper > 0.0 && candidate.upper >= threshold.get() {
+            self.push(candidate, threshold);
+        }
+    }
+
     fn keep(&mut self, candidate: Candidate, lower: f64, threshold: &Threshold) {
-        self.rows.push(candidate);
         self.keep_lower(Lower(lower), threshold);
+        self.push(candidate, threshold);
+    }
+
+    fn push(&mut self, candidate: Candidate, threshold: &Threshold) {
+        self.rows.push(candidate);
         if self.rows.len() >= self.sweep_at {
             let least = threshold.get();
             self.rows.retain(|candidate| candidate.upper >= least);
@@ -160,19 +175,28 @@ impl Candidates {
         self.rows.extend(other.rows.into_iter().filter(|candidate| candidate.upper >= least));
     }
 
+    /// The rows that may be among the best, in no order.
+    ///
+    /// # Complexity
+    /// O(n) of n candidates.
+    pub fn into_reaching(mut self, threshold: &Threshold) -> Vec<Candidate> {
+        let least = threshold.get();
+        self.rows.retain(|candidate| candidate.upper >= least);
+        self.rows
+    }
+
     /// The rows that may be among the best, highest upper end first; the same whatever the order in which rows were
     /// offered and merged.
     ///
     /// # Complexity
     /// O(n log n) of n candidates.
-    pub fn into_ranked(mut self, threshold: &Threshold) -> Vec<Candidate> {
-        let least = threshold.get();
-        self.rows.retain(|candidate| candidate.upper >= least);
-        self.rows.sort_by(|left, right| {
+    pub fn into_ranked(self, threshold: &Threshold) -> Vec<Candidate> {
+        let mut rows = self.into_reaching(threshold);
+        rows.sort_by(|left, right| {
             let place = |candidate: &Candidate| (candidate.target, candidate.row);
             right.upper.total_cmp(&left.upper).then_with(|| place(left).cmp(&place(right)))
         });
-        self.rows
+        rows
     }
 }
 

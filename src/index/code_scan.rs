@@ -43,7 +43,7 @@ pub trait NamedCodes: RowCodes {
 }
 
 /// More than what is lost where numbers are rounded: norms to f32 (2^-24), products and sums in f64.
-const ROUNDING: f64 = 1e-6;
+pub(super) const ROUNDING: f64 = 1e-6;
 
 /// Scores rows by their codes, for several queries in one pass.
 #[derive(Debug)]
@@ -122,7 +122,6 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
         }
         let per_error = (described.norm + described.error_norm) * (1.0 + ROUNDING);
         let per_norm = described.error_norm * (1.0 + ROUNDING);
-        let number = |bytes: [u8; 4]| f64::from(f32::from_le_bytes(bytes));
         let sums = self.sums[query..].iter().step_by(queries.len());
         let rows = sums.zip(scales).zip(errors.iter().zip(norms));
         for (((&sum, &scale), (&error, &norm)), (score, margin)) in
@@ -135,25 +134,35 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
                 *margin = f64::INFINITY;
             }
         }
-        let query_norm = match kind {
-            RowScore::Dot => return Ok(()),
-            RowScore::Cosine { query_norm } => query_norm,
-            RowScore::Relatif => 1.0,
-        };
-        for ((score, margin), &norm) in scores.iter_mut().zip(margins).zip(norms) {
-            let norm = f32::from_le_bytes(norm);
-            let divisor = query_norm * f64::from(norm);
-            if divisor == 0.0 {
-                (*score, *margin) = (0.0, 0.0);
-            } else if norm.is_normal() {
-                *score /= divisor;
-                *margin = *margin / divisor * (1.0 + ROUNDING) + ROUNDING * score.abs();
-            } else {
-                // Too small or too large for f32 to hold with all its digits.
-                (*score, *margin) = (0.0, f64::INFINITY);
-            }
-        }
+        over_norms(kind, norms, scores, margins);
         Ok(())
+    }
+}
+
+/// A stored number.
+pub(super) fn number(bytes: [u8; 4]) -> f64 {
+    f64::from(f32::from_le_bytes(bytes))
+}
+
+/// Makes scores of the given kind, with their margins, of products and theirs.
+pub(super) fn over_norms(kind: RowScore, norms: &[[u8; 4]], scores: &mut [f64], margins: &mut [f64]) {
+    let query_norm = match kind {
+        RowScore::Dot => return,
+        RowScore::Cosine { query_norm } => query_norm,
+        RowScore::Relatif => 1.0,
+    };
+    for ((score, margin), &norm) in scores.iter_mut().zip(margins).zip(norms) {
+        let norm = f32::from_le_bytes(norm);
+        let divisor = query_norm * f64::from(norm);
+        if divisor == 0.0 {
+            (*score, *margin) = (0.0, 0.0);
+        } else if norm.is_normal() {
+            *score /= divisor;
+            *margin = *margin / divisor * (1.0 + ROUNDING) + ROUNDING * score.abs();
+        } else {
+            // Too small or too large for f32 to hold with all its digits.
+            (*score, *margin) = (0.0, f64::INFINITY);
+        }
     }
 }
 

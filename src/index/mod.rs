@@ -3,6 +3,8 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `candidates.rs` | the rows whose exact score may be among the best |
+//! | `coarse_scan.rs` | scores of a range of rows from their coarse codes, and how far each may be off |
+//! | `coarsen.rs` | coarse codes of rows |
 //! | `code_scan.rs` | scores of a range of rows from their codes, and how far each may be off |
 //! | `graph/` | a graph over the codes of a column: built once, walked by queries |
 //! | `quantise.rs` | codes of a column's rows, and how far each row lies from its codes |
@@ -10,6 +12,8 @@
 //! | `scan.rs` | scores of a range of rows by an exact scan over their stored values |
 
 mod candidates;
+mod coarse_scan;
+mod coarsen;
 mod code_scan;
 mod graph;
 mod quantise;
@@ -18,6 +22,8 @@ mod sample_column;
 mod scan;
 
 pub use candidates::{Candidate, Candidates, Threshold};
+pub use coarse_scan::{CoarseScorer, DEVIATIONS, RowCoarseCodes, coarse_margin};
+pub use coarsen::{CentreSum, CoarseRows, Coarsener, dither};
 pub use code_scan::{CodeScorer, NamedCodes, RowCodes};
 #[cfg(feature = "hnsw_rs")]
 pub use graph::HnswRsBuilder;

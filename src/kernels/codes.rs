@@ -76,7 +76,7 @@ impl CodeQueries {
         let mut steps = vec![[0; CODE_BLOCK]; width.div_ceil(CODE_BLOCK) * count];
         let described = queries.iter().enumerate().map(|(place, query)| {
             let to = steps.iter_mut().skip(place).step_by(count);
-            quantise(query, to)
+            quantise(query, steps_max(width), |steps| steps as i16, to)
         });
         let queries = described.collect();
         Ok(Self { steps, width, queries })
@@ -168,19 +168,26 @@ impl CodeQueries {
     }
 }
 
-fn quantise<'a>(query: &[f32], to: impl Iterator<Item = &'a mut [i16; CODE_BLOCK]>) -> CodeQuery {
+/// Puts `query` into blocks as whole numbers of steps, of which the largest value has `most`. `cut` cuts off what is behind
+/// the point.
+pub(super) fn quantise<'a, S: Copy + Into<f64> + 'a, const N: usize>(
+    query: &[f32],
+    most: S,
+    cut: impl Fn(f64) -> S,
+    to: impl Iterator<Item = &'a mut [S; N]>,
+) -> CodeQuery {
     let finite = |value: f32| if value.is_finite() { f64::from(value) } else { 0.0 };
     let largest = query.iter().fold(0.0_f64, |largest, &value| largest.max(finite(value).abs()));
-    let scale = largest / f64::from(steps_max(query.len()));
+    let scale = largest / most.into();
     let (mut squares, mut error_squares) = (0.0, 0.0);
-    for (steps, values) in to.zip(query.chunks(CODE_BLOCK)) {
+    for (steps, values) in to.zip(query.chunks(N)) {
         for (step, &value) in steps.iter_mut().zip(values) {
             let value = finite(value);
             // Rounds half away from 0, as the cast cuts off; `round` would be a call for each value. A zero query divides
             // by 0: the cast takes the NaN to 0.
             let steps = value / scale;
-            *step = (steps + 0.5_f64.copysign(steps)) as i16;
-            let error = value - scale * f64::from(*step);
+            *step = cut(steps + 0.5_f64.copysign(steps));
+            let error = value - scale * (*step).into();
             squares += value * value;
             error_squares += error * error;
         }

@@ -5,12 +5,14 @@
 //! partial sums, written down in `scalar.rs`, every back-end therefore gives the same bits on every machine.
 //!
 //! The algorithm for vector registers is written once in `tile.rs` over a small trait of sixteen lanes; `x86.rs` gives
-//! the lanes of each instruction set behind a token that only detection hands out, and holds, with `x86_codes.rs` and
-//! `x86_dense.rs`, the room's only `unsafe`. Sums over codes are whole numbers, the same in any order.
+//! the lanes of each instruction set behind a token that only detection hands out, and holds, with the other files of that
+//! name, the room's only `unsafe`. Sums over codes are whole numbers, the same in any order.
 //!
 //! | file | what lives there |
 //! | --- | --- |
 //! | `backend.rs` | the handle that callers use: detection once, length checks, the back-ends by name |
+//! | `coarse.rs` | sums of 4-bit codes times the steps of queries, in integers |
+//! | `coarse_properties.rs` | tests: the same suite for sums over them |
 //! | `codes.rs` | sums of 8-bit codes times the steps of queries, in integers |
 //! | `codes_properties.rs` | tests: the same suite for sums over codes |
 //! | `convert.rs` | values to bytes and back, int8 codes with a scale, the search for values that are not finite |
@@ -24,10 +26,14 @@
 //! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
 //! | `wide.rs` | a query, widened to f64 once |
 //! | `x86.rs` | lanes of AVX2 and AVX-512 |
+//! | `x86_coarse.rs` | blocks of coarse codes |
 //! | `x86_codes.rs` | their blocks of codes |
 //! | `x86_dense.rs` | their f32 lanes |
 
 mod backend;
+mod coarse;
+#[cfg(test)]
+mod coarse_properties;
 mod codes;
 #[cfg(test)]
 mod codes_properties;
@@ -47,11 +53,17 @@ mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_coarse;
+#[cfg(target_arch = "x86_64")]
 mod x86_codes;
 #[cfg(target_arch = "x86_64")]
 mod x86_dense;
 
 pub use backend::Kernels;
+pub use coarse::{
+    COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, COARSE_CODE_MAX, COARSE_OFFSET, CoarseQueries, coarse_row_bytes,
+    pack_coarse,
+};
 pub use codes::{CODE_BLOCK, CODE_QUERIES_MAX, CodeQueries, CodeQuery, code_row_bytes};
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
 pub use error::KernelError;

@@ -1,4 +1,4 @@
-//! Lanes of AVX2 and AVX-512. The only `unsafe` of this room.
+//! Lanes of AVX2 and AVX-512.
 //!
 //! Every `unsafe` block rests on the same fact: a token ([`Avx2`], [`Avx512`]) has a private field and is made only by its
 //! `detect`, after the processor said that it has every instruction set named in that token's `target_feature`

@@ -38,7 +38,7 @@ pub(super) fn begin_unfinished(
     SealedWriter::create(storage, unfinished, header)
 }
 
-/// Writes an index file row by row.
+/// Writes an index file row by row: first the codes of all rows, then their coarse codes.
 #[derive(Debug)]
 pub struct IndexFileWriter<'a> {
     storage: &'a dyn Storage,
@@ -46,9 +46,9 @@ pub struct IndexFileWriter<'a> {
     header: IndexHeader,
     unfinished: String,
     codes: u64,
-    scales: Vec<u8>,
-    errors: Vec<u8>,
-    norms: Vec<u8>,
+    /// Scales, errors and norms; scales and norms of coarse codes.
+    numbers: [Vec<u8>; 3],
+    is_coarse: bool,
 }
 
 impl<'a> IndexFileWriter<'a> {
@@ -65,37 +65,64 @@ impl<'a> IndexFileWriter<'a> {
         let mut writer = begin_unfinished(storage, &unfinished, &header.to_header())?;
         writer.section(index_section::ORIGIN, &encode_origin(origin))?;
         writer.begin_section(index_section::CODES)?;
-        let (scales, errors, norms) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { storage, writer, header, unfinished, codes: 0, scales, errors, norms })
+        let numbers = Default::default();
+        Ok(Self { storage, writer, header, unfinished, codes: 0, numbers, is_coarse: false })
     }
 
-    /// Appends rows: their codes, padded, and one number of each kind a row.
+    /// Appends rows: their codes, padded; then scales, errors and norms, one f32 a row, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn append(
-        &mut self,
-        codes: &[u8],
-        scales: &[f32],
-        errors: &[f32],
-        norms: &[f32],
-    ) -> Result<(), FileError> {
-        let bytes =
-            |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
-        let [scales, errors, norms] = [scales, errors, norms].map(bytes);
-        self.append_bytes(codes, [&scales, &errors, &norms])
-    }
-
-    /// Appends rows of another index as they stand there: codes, then scales, errors and norms.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn append_bytes(&mut self, codes: &[u8], numbers: [&[u8]; 3]) -> Result<(), FileError> {
+    pub fn append(&mut self, codes: &[u8], numbers: [&[u8]; 3]) -> Result<(), FileError> {
         self.codes += codes.len() as u64;
-        for (to, from) in [&mut self.scales, &mut self.errors, &mut self.norms].into_iter().zip(numbers) {
+        for (to, from) in self.numbers.iter_mut().zip(numbers) {
             to.extend_from_slice(from);
         }
         self.writer.write(codes)
+    }
+
+    /// Ends the codes and begins the coarse codes: what they are about, and what was added before they were rounded.
+    ///
+    /// # Errors
+    /// The rows are not those that the header promises, or the file cannot be written.
+    pub fn begin_coarse(&mut self, centre: &[f32], dither: &[f32]) -> Result<(), FileError> {
+        use index_section::{CENTRE, DITHER, ERRORS, NORMS, SCALES};
+        let count = self.header.numbers_length();
+        self.end_rows(self.header.codes_length(), [count; 3], &[SCALES, ERRORS, NORMS])?;
+        for (tag, values) in [(CENTRE, centre), (DITHER, dither)] {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            if bytes.len() as u64 != self.header.centre_length() {
+                return Err(self.wrong(format!("section {tag} of it has {} bytes", bytes.len())));
+            }
+            self.writer.section(tag, &bytes)?;
+        }
+        self.is_coarse = true;
+        self.writer.begin_section(index_section::COARSE_CODES)
+    }
+
+    /// Appends rows: their coarse codes, padded; then scales and norms, one f32 a row, little-endian.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append_coarse(&mut self, codes: &[u8], [scales, norms]: [&[u8]; 2]) -> Result<(), FileError> {
+        self.append(codes, [scales, norms, &[]])
+    }
+
+    fn end_rows(&mut self, codes: u64, lengths: [u64; 3], tags: &[u32]) -> Result<(), FileError> {
+        let numbers = std::mem::take(&mut self.numbers);
+        let given = numbers.each_ref().map(|bytes| bytes.len() as u64);
+        if self.codes != codes || given != lengths {
+            return Err(self.wrong(format!("it has {} bytes of codes and {given:?} of numbers", self.codes)));
+        }
+        for (tag, bytes) in tags.iter().zip(&numbers) {
+            self.writer.section(*tag, bytes)?;
+        }
+        self.codes = 0;
+        Ok(())
+    }
+
+    fn wrong(&self, reason: String) -> FileError {
+        FileError::Content { path: self.storage.describe(&self.unfinished), reason }
     }
 
     /// Writes the rest and gives the file its name.
@@ -103,15 +130,12 @@ impl<'a> IndexFileWriter<'a> {
     /// # Errors
     /// The rows are not those that the header promises, or the file cannot be written.
     pub fn finish(mut self) -> Result<(), FileError> {
-        let numbers = self.header.numbers_length();
-        let lengths = [&self.scales, &self.errors, &self.norms].map(|bytes| bytes.len() as u64);
-        if self.codes != self.header.codes_length() || lengths != [numbers; 3] {
-            let reason = format!("it has {} bytes of codes and {lengths:?} of numbers", self.codes);
-            return Err(FileError::Content { path: self.storage.describe(&self.unfinished), reason });
+        if !self.is_coarse {
+            return Err(self.wrong("it has no coarse codes".to_owned()));
         }
-        self.writer.section(index_section::SCALES, &self.scales)?;
-        self.writer.section(index_section::ERRORS, &self.errors)?;
-        self.writer.section(index_section::NORMS, &self.norms)?;
+        let (count, tags) =
+            (self.header.numbers_length(), [index_section::COARSE_SCALES, index_section::COARSE_NORMS]);
+        self.end_rows(self.header.coarse_codes_length(), [count, count, 0], &tags)?;
         self.writer.finish()?;
         let name = index_file_name(self.header.segment, self.header.column);
         self.storage.rename(&self.unfinished, &name).map_err(io_error(
@@ -144,6 +168,11 @@ pub struct IndexFile {
     scales: Section,
     errors: Section,
     norms: Section,
+    centre: Section,
+    dither: Section,
+    coarse_codes: Section,
+    /// Scales and norms.
+    coarse_numbers: [Section; 2],
 }
 
 impl IndexFile {
@@ -180,6 +209,14 @@ impl IndexFile {
             scales: file.section_of_length(index_section::SCALES, numbers)?,
             errors: file.section_of_length(index_section::ERRORS, numbers)?,
             norms: file.section_of_length(index_section::NORMS, numbers)?,
+            centre: file.section_of_length(index_section::CENTRE, header.centre_length())?,
+            dither: file.section_of_length(index_section::DITHER, header.centre_length())?,
+            coarse_codes: file
+                .section_of_length(index_section::COARSE_CODES, header.coarse_codes_length())?,
+            coarse_numbers: [
+                file.section_of_length(index_section::COARSE_SCALES, numbers)?,
+                file.section_of_length(index_section::COARSE_NORMS, numbers)?,
+            ],
             header: found,
             file,
         }))
@@ -225,6 +262,32 @@ impl IndexFile {
     /// The rows do not exist or their bytes are damaged.
     pub fn norms(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
         self.rows(self.norms, 4, first, count)
+    }
+
+    /// What coarse codes are about, and what was added before they were rounded: rows of f32, little-endian.
+    ///
+    /// # Errors
+    /// The bytes are damaged.
+    pub fn centre_and_dither(&self) -> Result<[&[u8]; 2], FileError> {
+        let read = |section: Section| self.file.read(section, 0..section.length);
+        Ok([read(self.centre)?, read(self.dither)?])
+    }
+
+    /// Coarse codes of `count` rows from `first`, each row padded.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn coarse_codes(&self, first: RowId, count: u32) -> Result<&[u8], FileError> {
+        self.rows(self.coarse_codes, self.header.coarse_row_bytes(), first, count)
+    }
+
+    /// Scales of coarse codes, and norms of scale times codes, of `count` rows from `first`, f32, little-endian.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn coarse_numbers(&self, first: RowId, count: u32) -> Result<[&[u8]; 2], FileError> {
+        let [scales, norms] = self.coarse_numbers;
+        Ok([self.rows(scales, 4, first, count)?, self.rows(norms, 4, first, count)?])
     }
 
     /// The rows, to be read here and there.

@@ -33,6 +33,7 @@ fn constants_are_those_of_the_code() {
         ("module entry without its name, bytes", format::MODULE_ENTRY_SIZE_BYTES.to_string()),
         ("origin of an index, bytes", format::INDEX_ORIGIN_SIZE_BYTES.to_string()),
         ("codes of an index row, a multiple of", format::INDEX_CODE_BLOCK.to_string()),
+        ("values of a block of coarse codes", format::INDEX_COARSE_BLOCK.to_string()),
         ("head of a graph, bytes", format::GRAPH_HEAD_SIZE_BYTES.to_string()),
     ];
     expect("README.md", "Constants", "constant", "value", &expected);

@@ -1,0 +1,83 @@
+//! The suite for sums over coarse codes, stamped on every back-end: each must give the sums of a naive loop in 64 bits.
+
+use super::{
+    COARSE_CODE_MAX, CODE_QUERIES_MAX, CoarseQueries, KernelError, Kernels, coarse_row_bytes, pack_coarse,
+};
+use crate::base::RandomStream;
+use crate::base::limits::EMBEDDING_WIDTH_MAX;
+
+fn check(kernels: Kernels, queries: &[Vec<f32>], rows: &[Vec<i8>]) {
+    let borrowed: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
+    let quantised = CoarseQueries::new(&borrowed).unwrap();
+    let mut packed = Vec::new();
+    rows.iter().for_each(|row| pack_coarse(row, &mut packed));
+    let mut sums = vec![i32::MIN; rows.len() * queries.len()];
+    kernels.coarse_dots(&quantised, &packed, &mut sums).unwrap();
+    let naive = |row: &[i8], query: &[f32], scale: f64| {
+        let step = |value: f32| if scale == 0.0 { 0 } else { (f64::from(value) / scale).round() as i64 };
+        row.iter().zip(query).map(|(code, value)| i64::from(*code) * step(*value)).sum::<i64>()
+    };
+    let of_row = |row: &Vec<i8>| {
+        let described = queries.iter().zip(quantised.queries());
+        described.map(|(query, described)| naive(row, query, described.scale)).collect::<Vec<_>>()
+    };
+    let expected: Vec<i64> = rows.iter().flat_map(of_row).collect();
+    let sums: Vec<i64> = sums.into_iter().map(i64::from).collect();
+    assert_eq!(sums, expected, "{kernels:?}, width {}", quantised.width());
+}
+
+#[test]
+fn sums_are_those_of_a_naive_loop_on_every_back_end() {
+    let mut stream = RandomStream::new(41);
+    for width in (1..140).chain([384, 511, 513, 1000]) {
+        for count in 1..=CODE_QUERIES_MAX {
+            let queries: Vec<Vec<f32>> = (0..count)
+                .map(|_| (0..width).map(|_| (stream.unit() * 4.0 - 2.0) as f32).collect())
+                .collect();
+            let mut row = || (0..width).map(|_| stream.below(15) as i8 - COARSE_CODE_MAX).collect();
+            let rows: Vec<Vec<i8>> = (0..1 + width % 7).map(|_| row()).collect();
+            Kernels::available().iter().for_each(|kernels| check(*kernels, &queries, &rows));
+        }
+    }
+}
+
+#[test]
+fn the_largest_sums_fit() {
+    for width in [1, 64, 384, 513, EMBEDDING_WIDTH_MAX - 1, EMBEDDING_WIDTH_MAX] {
+        let queries = [vec![7.5; width], vec![-7.5; width]];
+        let rows = [vec![COARSE_CODE_MAX; width], vec![-COARSE_CODE_MAX; width]];
+        Kernels::available().iter().for_each(|kernels| check(*kernels, &queries, &rows));
+    }
+}
+
+#[test]
+fn codes_beyond_the_range_are_those_at_its_end() {
+    let (mut beyond, mut at) = (Vec::new(), Vec::new());
+    pack_coarse(&[i8::MIN, i8::MAX, -8, 8], &mut beyond);
+    pack_coarse(&[-7, 7, -7, 7], &mut at);
+    assert_eq!(beyond, at);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let query = [1.0; 65];
+    let many = [query.as_slice(); CODE_QUERIES_MAX + 1];
+    assert_eq!(CoarseQueries::new(&many), Err(KernelError::Queries { given: 5, most: 4 }));
+    assert_eq!(CoarseQueries::new(&[]), Err(KernelError::Queries { given: 0, most: 4 }));
+    assert_eq!(CoarseQueries::new(&[&query, &[1.0]]), Err(KernelError::Widths { left: 65, right: 1 }));
+    let queries = CoarseQueries::new(&[&query, &query]).unwrap();
+    assert_eq!(coarse_row_bytes(65), 64);
+    for (bytes, places) in [(64, 1), (63, 2), (33, 2), (128, 2), (64, 4), (0, 2)] {
+        let mut sums = vec![9; places];
+        for kernels in Kernels::available() {
+            let result = kernels.coarse_dots(&queries, &vec![0; bytes], &mut sums);
+            assert!(matches!(result, Err(KernelError::CodeBytes { width: 65, .. })), "{bytes} {places}");
+            assert!(sums.iter().all(|sum| *sum == 9));
+        }
+    }
+    assert_eq!(Kernels::best().coarse_dots(&queries, &[], &mut []), Ok(()));
+    let zero = CoarseQueries::new(&[&[0.0; 65]]).unwrap();
+    let mut sums = [1];
+    Kernels::best().coarse_dots(&zero, &[0x5A; 64], &mut sums).unwrap();
+    assert_eq!((sums, zero.queries()[0].scale), ([0], 0.0));
+}

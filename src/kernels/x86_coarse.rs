@@ -1,0 +1,74 @@
+//! Blocks of coarse codes in registers of AVX2.
+//!
+//! Every `unsafe` block rests on the same fact as those of `x86.rs`: the token proves AVX2, and memory is read through
+//! references to arrays of the full width, unaligned. Processors with AVX-512 take the same form: it reads memory as fast as
+//! that gives.
+
+#![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
+
+use std::arch::x86_64::{
+    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
+    _mm256_srli_epi16,
+};
+
+use super::coarse::{self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseQueries};
+use super::x86::Avx2;
+
+impl Avx2 {
+    /// See [`coarse_dots_of`](coarse::coarse_dots_of).
+    pub(super) fn coarse_dots(self, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
+        #[target_feature(enable = "avx2")]
+        fn compiled(lanes: Avx2, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
+            coarse::coarse_dots_of(lanes, queries, rows, out);
+        }
+        // SAFETY: the token proves AVX2.
+        unsafe { compiled(self, queries, rows, out) }
+    }
+}
+
+/// Eight sums.
+impl CoarseLanes for Avx2 {
+    type Codes = [__m256i; 2];
+    type Sums = __m256i;
+
+    #[inline(always)]
+    fn zero(self) -> __m256i {
+        // SAFETY: the token proves AVX.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn halve(self, block: &[u8; COARSE_BLOCK_BYTES]) -> [__m256i; 2] {
+        // SAFETY: the token proves AVX2; the load reads the 32 bytes that `block` holds.
+        unsafe {
+            let bytes = _mm256_loadu_si256(block.as_ptr().cast());
+            let low = _mm256_set1_epi8(0x0F);
+            [_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low)]
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sums: __m256i, codes: [__m256i; 2], steps: &[i8; COARSE_BLOCK_VALUES]) -> __m256i {
+        let from = steps.as_ptr();
+        // SAFETY: the token proves AVX2; two loads of 32 bytes read the 64 that `steps` holds. A sum of four products of at
+        // most 15 and 127 fits 16 bits.
+        unsafe {
+            let low = _mm256_maddubs_epi16(codes[0], _mm256_loadu_si256(from.cast()));
+            let high = _mm256_maddubs_epi16(codes[1], _mm256_loadu_si256(from.add(32).cast()));
+            let pairs = _mm256_madd_epi16(_mm256_add_epi16(low, high), _mm256_set1_epi16(1));
+            _mm256_add_epi32(sums, pairs)
+        }
+    }
+
+    #[inline(always)]
+    fn total(self, sums: __m256i) -> i32 {
+        // SAFETY: the token proves AVX2.
+        unsafe {
+            let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+        }
+    }
+}
