@@ -87,9 +87,9 @@ impl CoarseRows {
 /// ```
 /// use ascribe::index::{CoarseRows, Coarsener};
 /// let mut rows = CoarseRows::default();
-/// // Codes 10 and 65 of a tenth each, about a centre of 1 and 0, without a dither: 0 and 6.5.
+/// // Codes 10 and 65 of a tenth each, about a centre of 1 and 0, without a dither: 0 and just below 6.5 steps.
 /// Coarsener::new(&[1.0, 0.0], &[0.0; 2]).append(&[10, 65], 0.1, &mut rows);
-/// assert_eq!((rows.codes[0], rows.codes[1]), (0x88, 0x8F));
+/// assert_eq!((rows.codes[0], rows.codes[1]), (0x88, 0x8E));
 /// assert!((rows.scales[0] - 1.0).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug)]
