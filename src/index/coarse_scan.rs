@@ -14,10 +14,10 @@
 use std::error::Error;
 
 use super::ScanError;
-use super::code_scan::{ROUNDING, number, over_norms};
+use super::code_scan::{ROUNDING, over_norms};
 use super::scan::RowScore;
 use crate::base::{ElementType, RowId};
-use crate::kernels::{CoarseQueries, Kernels};
+use crate::kernels::{CoarseQueries, CoarseTerms, Kernels};
 
 /// Coarse codes of one column of one segment, as the scan reads them.
 pub trait RowCoarseCodes: Sync {
@@ -164,21 +164,16 @@ impl<'a, C: RowCoarseCodes> CoarseScorer<'a, C> {
         let per_error = described.norm * (1.0 + ROUNDING);
         let per_norm = described.error_norm * (1.0 + ROUNDING);
         let per_scale = per_error * coarse_margin() + ROUNDING * dithered.abs();
-        let lost = 2.0 * ROUNDING * base.abs();
-        let rows = sums.iter().zip(scales).zip(errors.iter().zip(coded_norms));
-        for (((&sum, &scale), (&error, &norm)), (score, margin)) in
-            rows.zip(scores.iter_mut().zip(margins.iter_mut()))
-        {
-            let scale = number(scale);
-            *score = base + scale * (f64::from(sum) * described.scale - dithered);
-            *margin = per_scale * scale
-                + per_error * number(error)
-                + per_norm * number(norm)
-                + (lost + ROUNDING * score.abs());
-            if margin.is_nan() {
-                *margin = f64::INFINITY;
-            }
-        }
+        let terms = CoarseTerms {
+            base,
+            step: described.scale,
+            dithered,
+            margins: [per_scale, per_norm, per_error, ROUNDING],
+            lost: 2.0 * ROUNDING * base.abs(),
+        };
+        self.kernels
+            .coarse_scores(&terms, sums, [scales, coded_norms, errors], scores, margins)
+            .map_err(|source| ScanError::Length { first, source })?;
         over_norms(kind, norms, scores, margins);
         Ok(())
     }

@@ -140,7 +140,7 @@ impl<'a, C: RowCodes> CodeScorer<'a, C> {
 }
 
 /// A stored number.
-pub(super) fn number(bytes: [u8; 4]) -> f64 {
+fn number(bytes: [u8; 4]) -> f64 {
     f64::from(f32::from_le_bytes(bytes))
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::coarse::{self, CoarseQueries, ScalarCoarse, coarse_row_bytes};
 use super::codes::{self, CodeQueries, ScalarCodes, code_row_bytes};
 use super::dense;
 use super::error::KernelError;
@@ -249,40 +248,14 @@ impl Kernels {
         })
     }
 
-    /// Sum of coarse codes times steps for each row and each query: that of row r and query j of n goes to
-    /// `out[r * n + j]`. A row is what [`pack_coarse`](super::pack_coarse) makes of its codes.
-    ///
-    /// # Errors
-    /// `rows` is not a whole number of rows, or `out` has not one place for each row and query; `out` is unchanged.
-    ///
-    /// # Complexity
-    /// O(rows x width x queries), no allocation.
-    pub fn coarse_dots(
-        self,
-        queries: &CoarseQueries,
-        rows: &[u8],
-        out: &mut [i32],
-    ) -> Result<(), KernelError> {
-        let (width, count) = (queries.width(), out.len() / queries.queries().len());
-        let needed = coarse_row_bytes(width).checked_mul(count);
-        if needed != Some(rows.len()) || !out.len().is_multiple_of(queries.queries().len()) {
-            return Err(KernelError::CodeBytes { width, rows: count, given: rows.len() });
-        }
-        if rows.is_empty() {
-            out.fill(0);
-            return Ok(());
-        }
+    /// The lanes of AVX2, unless the processor or the caller has none.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn avx2(self) -> Option<Avx2> {
         match self.backend {
-            Backend::Scalar => coarse::coarse_dots_of(ScalarCoarse, queries, rows, out),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx2(lanes) => lanes.coarse_dots(queries, rows, out),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx512(_) => match Avx2::detect() {
-                Some(lanes) => lanes.coarse_dots(queries, rows, out),
-                None => coarse::coarse_dots_of(ScalarCoarse, queries, rows, out),
-            },
+            Backend::Scalar => None,
+            Backend::Avx2(lanes) => Some(lanes),
+            Backend::Avx512(_) => Avx2::detect(),
         }
-        Ok(())
     }
 
     /// Asks memory for values that will be read soon, so that they are near by then. Their content is not looked at.

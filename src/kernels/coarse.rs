@@ -7,6 +7,7 @@
 //! clustered rows and 3,500 of 30,000 sentences to be looked at again, where 4 bits leave 37 and 20; both ends come out of
 //! one pass here.
 
+use super::backend::Kernels;
 use super::codes::{CODE_QUERIES_MAX, CodeQuery, quantise};
 use super::error::KernelError;
 
@@ -113,6 +114,48 @@ impl CoarseQueries {
     }
 }
 
+/// What turns the sum over a row of coarse codes into its score, and tells by how much that may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoarseTerms {
+    /// Score of a row whose scale is 0.
+    pub base: f64,
+    /// Score of a sum of 1 in a row whose scale is 1.
+    pub step: f64,
+    /// What is taken off that score.
+    pub dithered: f64,
+    /// Margins for a scale of 1, for a norm of 1, for an error of 1, and for a score of 1.
+    pub margins: [f64; 4],
+    /// Margin of every row.
+    pub lost: f64,
+}
+
+/// Numbers of some rows with coarse codes, little-endian f32: scales, norms of scale times codes, errors.
+pub type CoarseNumbers<'a> = [&'a [[u8; 4]]; 3];
+
+/// Writes the score of each row, and its margin: infinity instead of what is not a number. One row after the other, each
+/// operation rounded by itself, so that it gives the same bits for any instruction set it is compiled for.
+#[inline(always)]
+pub(super) fn coarse_scores(
+    terms: &CoarseTerms,
+    sums: &[i32],
+    [scales, norms, errors]: CoarseNumbers<'_>,
+    scores: &mut [f64],
+    margins: &mut [f64],
+) {
+    let number = |bytes: &[u8; 4]| f64::from(f32::from_le_bytes(*bytes));
+    let [per_scale, per_norm, per_error, per_score] = terms.margins;
+    let rows = sums.iter().zip(scales).zip(norms.iter().zip(errors));
+    for (((sum, scale), (norm, error)), (score, margin)) in rows.zip(scores.iter_mut().zip(margins)) {
+        let scale = number(scale);
+        *score = terms.base + scale * (f64::from(*sum) * terms.step - terms.dithered);
+        let off = per_scale * scale
+            + per_norm * number(norm)
+            + per_error * number(error)
+            + (terms.lost + per_score * score.abs());
+        *margin = if off.is_nan() { f64::INFINITY } else { off };
+    }
+}
+
 /// Blocks of coarse codes in registers of one instruction set. A value of the implementing type proves that the processor
 /// has it.
 pub(super) trait CoarseLanes: Copy {
@@ -216,5 +259,81 @@ pub(super) fn coarse_dots_of<L: CoarseLanes>(
         2 => coarse_dots::<L, 2>(lanes, queries, rows, out),
         3 => coarse_dots::<L, 3>(lanes, queries, rows, out),
         _ => coarse_dots::<L, 4>(lanes, queries, rows, out),
+    }
+}
+
+impl Kernels {
+    /// Sum of coarse codes times steps for each row and each query: that of row r and query j of n goes to
+    /// `out[r * n + j]`. A row is what [`pack_coarse`](super::pack_coarse) makes of its codes.
+    ///
+    /// # Errors
+    /// `rows` is not a whole number of rows, or `out` has not one place for each row and query; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width x queries), no allocation.
+    pub fn coarse_dots(
+        self,
+        queries: &CoarseQueries,
+        rows: &[u8],
+        out: &mut [i32],
+    ) -> Result<(), KernelError> {
+        let (width, count) = (queries.width(), out.len() / queries.queries().len());
+        let needed = coarse_row_bytes(width).checked_mul(count);
+        if needed != Some(rows.len()) || !out.len().is_multiple_of(queries.queries().len()) {
+            return Err(KernelError::CodeBytes { width, rows: count, given: rows.len() });
+        }
+        if rows.is_empty() {
+            out.fill(0);
+            return Ok(());
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = self.avx2() {
+            lanes.coarse_dots(queries, rows, out);
+            return Ok(());
+        }
+        coarse_dots_of(ScalarCoarse, queries, rows, out);
+        Ok(())
+    }
+
+    /// Scores of rows from their sums of coarse codes, and by how much each may be off; infinity instead of what is not a
+    /// number.
+    ///
+    /// # Errors
+    /// There is not one number of each kind and one place for each sum; scores and margins are unchanged.
+    ///
+    /// # Complexity
+    /// O(rows), no allocation.
+    ///
+    /// ```
+    /// use ascribe::kernels::{CoarseTerms, Kernels};
+    /// let margins = [0.5, 0.0, 1.0, 0.0];
+    /// let terms = CoarseTerms { base: 1.0, step: 0.25, dithered: 0.5, margins, lost: 0.0 };
+    /// let number = |value: f32| [value.to_le_bytes()];
+    /// let numbers = [&number(2.0)[..], &number(9.0), &number(0.125)];
+    /// let (mut scores, mut off) = ([0.0], [0.0]);
+    /// Kernels::best().coarse_scores(&terms, &[6], numbers, &mut scores, &mut off)?;
+    /// assert_eq!((scores, off), ([1.0 + 2.0 * (1.5 - 0.5)], [1.125]));
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn coarse_scores(
+        self,
+        terms: &CoarseTerms,
+        sums: &[i32],
+        numbers: CoarseNumbers<'_>,
+        scores: &mut [f64],
+        margins: &mut [f64],
+    ) -> Result<(), KernelError> {
+        let rows = sums.len();
+        let lengths = numbers.iter().map(|numbers| numbers.len()).chain([scores.len(), margins.len()]);
+        if let Some(places) = lengths.into_iter().find(|length| *length != rows) {
+            return Err(KernelError::Places { named: rows, places });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = self.avx2() {
+            lanes.coarse_scores(terms, sums, numbers, scores, margins);
+            return Ok(());
+        }
+        coarse_scores(terms, sums, numbers, scores, margins);
+        Ok(())
     }
 }

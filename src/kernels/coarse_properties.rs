@@ -1,7 +1,8 @@
 //! The suite for sums over coarse codes, stamped on every back-end: each must give the sums of a naive loop in 64 bits.
 
 use super::{
-    COARSE_CODE_MAX, CODE_QUERIES_MAX, CoarseQueries, KernelError, Kernels, coarse_row_bytes, pack_coarse,
+    COARSE_CODE_MAX, CODE_QUERIES_MAX, CoarseQueries, CoarseTerms, KernelError, Kernels, coarse_row_bytes,
+    pack_coarse,
 };
 use crate::base::RandomStream;
 use crate::base::limits::EMBEDDING_WIDTH_MAX;
@@ -80,4 +81,37 @@ fn what_does_not_fit_is_refused() {
     let mut sums = [1];
     Kernels::best().coarse_dots(&zero, &[0x5A; 64], &mut sums).unwrap();
     assert_eq!((sums, zero.queries()[0].scale), ([0], 0.0));
+}
+
+#[test]
+fn scores_have_the_same_bits_on_every_back_end_and_what_is_unknown_is_infinitely_off() {
+    let mut stream = RandomStream::new(43);
+    for count in (0..40).chain([1024]) {
+        let mut numbers =
+            || -> Vec<[u8; 4]> { (0..count).map(|_| ((stream.unit() * 3.0) as f32).to_le_bytes()).collect() };
+        let (mut scales, norms, errors) = (numbers(), numbers(), numbers());
+        if let Some(first) = scales.first_mut() {
+            *first = f32::NAN.to_le_bytes();
+        }
+        let sums: Vec<i32> = (0..count).map(|_| stream.below(200_000) as i32 - 100_000).collect();
+        let margins = [0.3, 0.01, 1.1, 1e-6];
+        let terms = CoarseTerms { base: 0.7, step: 3e-4, dithered: 0.2, margins, lost: 1e-7 };
+        for kernels in Kernels::available() {
+            let (mut scores, mut off) = (vec![9.0; count], vec![9.0; count]);
+            kernels.coarse_scores(&terms, &sums, [&scales, &norms, &errors], &mut scores, &mut off).unwrap();
+            for row in 1..count {
+                let [scale, norm, error] =
+                    [&scales, &norms, &errors].map(|numbers| f64::from(f32::from_le_bytes(numbers[row])));
+                let score = 0.7 + scale * (f64::from(sums[row]) * 3e-4 - 0.2);
+                let margin = 0.3 * scale + 0.01 * norm + 1.1 * error + (1e-7 + 1e-6 * score.abs());
+                assert_eq!((scores[row], off[row]), (score, margin), "{kernels:?} row {row} of {count}");
+            }
+            assert!(off.first().is_none_or(|off| *off == f64::INFINITY));
+            let mut short = vec![9.0; count + 1];
+            let refused =
+                kernels.coarse_scores(&terms, &sums, [&scales, &norms, &errors], &mut short, &mut off);
+            assert_eq!(refused, Err(KernelError::Places { named: count, places: count + 1 }));
+            assert!(short.iter().all(|score| *score == 9.0));
+        }
+    }
 }

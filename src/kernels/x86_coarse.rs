@@ -13,7 +13,9 @@ use std::arch::x86_64::{
     _mm256_srli_epi16,
 };
 
-use super::coarse::{self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseQueries};
+use super::coarse::{
+    self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseNumbers, CoarseQueries, CoarseTerms,
+};
 use super::x86::Avx2;
 
 impl Avx2 {
@@ -25,6 +27,29 @@ impl Avx2 {
         }
         // SAFETY: the token proves AVX2.
         unsafe { compiled(self, queries, rows, out) }
+    }
+
+    /// See [`coarse_scores`](coarse::coarse_scores).
+    pub(super) fn coarse_scores(
+        self,
+        terms: &CoarseTerms,
+        sums: &[i32],
+        numbers: CoarseNumbers<'_>,
+        scores: &mut [f64],
+        margins: &mut [f64],
+    ) {
+        #[target_feature(enable = "avx2")]
+        fn compiled(
+            terms: &CoarseTerms,
+            sums: &[i32],
+            numbers: CoarseNumbers<'_>,
+            scores: &mut [f64],
+            margins: &mut [f64],
+        ) {
+            coarse::coarse_scores(terms, sums, numbers, scores, margins);
+        }
+        // SAFETY: the token proves AVX2.
+        unsafe { compiled(terms, sums, numbers, scores, margins) }
     }
 }
 

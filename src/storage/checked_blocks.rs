@@ -7,15 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct CheckedBlocks {
     /// One bit a block.
     words: Vec<AtomicU64>,
-    /// Blocks that are not in the set.
-    left: AtomicU64,
 }
 
 impl CheckedBlocks {
     /// None of `blocks` blocks.
     pub(super) fn new(blocks: u64) -> Self {
-        let words = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Self { words, left: AtomicU64::new(blocks) }
+        Self { words: (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Whether a block is in the set; false for one that the file does not have.
@@ -25,19 +22,23 @@ impl CheckedBlocks {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (block % 64) & 1 == 1)
     }
 
-    /// Whether all blocks are.
-    #[inline]
-    pub(super) fn has_all(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
+    /// Whether all blocks from `first` to `last` are; false if the file does not have them.
+    ///
+    /// # Complexity
+    /// A word for each 64 blocks.
+    pub(super) fn has_range(&self, first: u64, last: u64) -> bool {
+        (first / 64..=last / 64).all(|place| {
+            let from = if place == first / 64 { u64::MAX << (first % 64) } else { u64::MAX };
+            let to = if place == last / 64 { u64::MAX >> (63 - last % 64) } else { u64::MAX };
+            let word = self.words.get(place as usize).map_or(0, |word| word.load(Ordering::Relaxed));
+            word & from & to == from & to
+        })
     }
 
     /// Adds a block.
     pub(super) fn insert(&self, block: u64) {
         let Some(word) = self.words.get((block / 64) as usize) else { return };
-        let bit = 1 << (block % 64);
-        let before = word.fetch_or(bit, Ordering::Relaxed);
-        // Two threads may have checked the same block.
-        self.left.fetch_sub(u64::from(before & bit == 0), Ordering::Relaxed);
+        word.fetch_or(1 << (block % 64), Ordering::Relaxed);
     }
 }
 
@@ -46,13 +47,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_counted_once() {
-        let blocks = CheckedBlocks::new(65);
-        assert!(!blocks.has(0) && !blocks.has(64) && !blocks.has(1000) && !blocks.has_all());
-        for block in (0..65).chain(0..65) {
-            blocks.insert(block);
+    fn ranges_are_those_of_their_blocks() {
+        let blocks = CheckedBlocks::new(200);
+        assert!(!blocks.has(0) && !blocks.has(199) && !blocks.has(1000) && !blocks.has_range(0, 0));
+        (3..=150).chain(3..10).for_each(|block| blocks.insert(block));
+        for first in 0..200 {
+            for last in first..200 {
+                assert_eq!(blocks.has_range(first, last), (first..=last).all(|block| blocks.has(block)));
+            }
         }
-        assert!(blocks.has(0) && blocks.has(64) && blocks.has_all());
-        assert!(CheckedBlocks::new(0).has_all());
+        blocks.insert(1000);
+        assert!(!blocks.has(1000) && !blocks.has_range(150, 1000) && !CheckedBlocks::new(0).has_range(0, 0));
     }
 }

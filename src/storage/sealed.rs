@@ -319,10 +319,12 @@ impl SealedFile {
         Ok(&all[start as usize..end as usize])
     }
 
-    /// The bytes of `section` if all blocks of the file were checked.
+    /// The bytes of `section` if all of its blocks were checked.
     pub(super) fn checked(&self, section: Section) -> Option<&[u8]> {
-        let all = if self.verified.has_all() { self.all().ok()? } else { return None };
-        all.get(section.offset as usize..(section.offset + section.length) as usize)
+        let end = section.offset + section.length;
+        let (first, last) = blocks_of(&(section.offset..end))?;
+        let all = if self.verified.has_range(first, last) { self.all().ok()? } else { return None };
+        all.get(section.offset as usize..end as usize)
     }
 
     /// The bytes of `section`, of which those of `rows`, all in the section, are checked.
@@ -348,14 +350,10 @@ impl SealedFile {
         all.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
-    /// Checks the blocks of a range of the file that is not empty, unless they were checked before.
+    /// Checks the blocks of a range of the file, unless they were checked before.
     #[inline]
     fn touch(&self, all: &[u8], range: Range<u64>) -> Result<(), FileError> {
-        let header = HEADER_SIZE_BYTES as u64;
-        let (first, last) = (
-            (range.start - header) / u64::from(BLOCK_SIZE_BYTES),
-            (range.end - 1 - header) / u64::from(BLOCK_SIZE_BYTES),
-        );
+        let Some((first, last)) = blocks_of(&range) else { return Ok(()) };
         for block in first..=last {
             if !self.verified.has(block) {
                 self.verify_block(all, block)?;
@@ -440,4 +438,12 @@ impl SealedFile {
     fn damaged(&self, source: ContainerError) -> FileError {
         FileError::Damaged { path: self.path.clone(), source }
     }
+}
+
+/// The first and the last block of a range of the file; `None` of an empty one.
+#[inline]
+fn blocks_of(range: &Range<u64>) -> Option<(u64, u64)> {
+    let (header, block) = (HEADER_SIZE_BYTES as u64, u64::from(BLOCK_SIZE_BYTES));
+    let last = range.end.checked_sub(1 + header)? / block;
+    (range.start < range.end).then(|| ((range.start - header) / block, last))
 }

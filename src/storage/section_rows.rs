@@ -6,7 +6,7 @@ use crate::format::Section;
 
 /// Rows of one length in a section of a sealed file.
 ///
-/// What walks over a graph reads hundreds of rows a query, in no order. If every block of the file was checked by the time
+/// What walks over a graph reads hundreds of rows a query, in no order. If every block of the section was checked by the time
 /// that this was made, reading a row is a look into a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct SectionRows<'a> {
