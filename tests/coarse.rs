@@ -38,14 +38,14 @@ fn vector(seed: u64) -> Vec<f32> {
     (0..WIDTH).map(|value| stream.unit() as f32 - 0.5 + value as f32 / 100.0).collect()
 }
 
-fn build() -> Arc<SimulatedStorage> {
+/// A store with a commit for each number of rows.
+fn store_of(segments: &[usize], vector: impl Fn(u64) -> Vec<f32>) -> (Arc<SimulatedStorage>, Store) {
     let storage = Arc::new(SimulatedStorage::new());
     let columns = vec![ColumnDefinition::embedding(EncoderSpecification::Vectors { width: WIDTH })];
     let fields = vec![FieldDeclaration { name: "hundredth".to_owned(), kind: FieldType::Integer }];
     let create = CreateOptions { columns, fields };
     let mut store = Store::create(Arc::clone(&storage) as Arc<dyn Storage>, create, options(2)).unwrap();
-    let cancel = Cancel::new();
-    for (segment, rows) in SEGMENTS.into_iter().enumerate() {
+    for (segment, &rows) in segments.iter().enumerate() {
         let line = |row: usize| {
             let (seed, hundredth) = ((segment * 100_000 + row) as u64, row * 7 % 100);
             format!("{{\"id\":\"{segment}-{row}\",\"hundredth\":{hundredth},\"v\":{:?}}}\n", vector(seed))
@@ -54,11 +54,16 @@ fn build() -> Arc<SimulatedStorage> {
         let fields = FieldNames { key: Some("id".into()), text: None, vector: Some("v".into()) };
         let source = from_reader(Cursor::new(lines), "rows", InputFormat::JsonLines, &fields).unwrap();
         let all = IngestOptions { commit_rows: rows, ..IngestOptions::default() };
-        store.ingest(source, &all, Watch::silent(&cancel), &mut |_| {}).unwrap();
+        store.ingest(source, &all, Watch::silent(&Cancel::new()), &mut |_| {}).unwrap();
     }
+    (storage, store)
+}
+
+fn build() -> Arc<SimulatedStorage> {
+    let (storage, mut store) = store_of(&SEGMENTS, vector);
     let deleted = (0..1500).step_by(7).flat_map(|row| [format!("0-{row}"), format!("1-{row}")]).collect();
     store.delete(&DeleteSelection::Keys(deleted)).unwrap();
-    store.build_indexes(Watch::silent(&cancel)).unwrap();
+    store.build_indexes(Watch::silent(&Cancel::new())).unwrap();
     assert_eq!(store.snapshot().statistics().index.files, 2);
     storage
 }
@@ -220,4 +225,40 @@ fn damaged_codes_are_left_alone_where_a_filter_leaves_few_rows() {
         let answer = ask(&reader, &query);
         assert_eq!((answer.plan, ends(&answer)), ("scan", ends(&exact)));
     }
+}
+
+/// The error of coarse codes is no part of the deviation of the scores.
+#[test]
+fn mean_and_deviation_are_those_of_the_rows() {
+    // With one value that is larger than the others steps are large.
+    let (_, store) = store_of(&[6000], |seed| {
+        let mut values = vector(seed);
+        values[0] *= 3.0;
+        values
+    });
+    store.build_indexes(Watch::silent(&Cancel::new())).unwrap();
+    for seed in 0..5 {
+        for kind in [ScoreKind::Dot, ScoreKind::Cosine, ScoreKind::Relatif] {
+            let query = Query { kind, k: 1, ..question(seed) };
+            let [answer, exact] = [false, true].map(|exact| {
+                store.snapshot().query(&Query { exact, ..query.clone() }, &Cancel::new()).unwrap()
+            });
+            assert!(answer.bytes < 75 * 6000, "coarse codes were looked at: {}", answer.bytes);
+            let (own, other) = (z(&answer.proponents[0]), z(&exact.proponents[0]));
+            assert!((own - other).abs() < 0.006 * other, "{kind:?}: {own} {other}");
+        }
+    }
+}
+
+/// Whether percentiles are told follows from the size of segments, which is what merging changes.
+#[test]
+fn segments_merge_to_one_that_is_large_enough_for_filters_to_come_first() {
+    let (_, store) = store_of(&[PREFILTER_ROWS_MIN as usize / 4 + 100; 4], vector);
+    store.build_indexes(Watch::silent(&Cancel::new())).unwrap();
+    let query = Query { filter: Some("hundredth = 3".to_owned()), ..question(1) };
+    let before = store.snapshot().query(&query, &Cancel::new()).unwrap();
+    let report = store.compact(Watch::silent(&Cancel::new())).unwrap();
+    assert_eq!((before.plan, before.segments, report.merges), ("scan", 4, 1));
+    let after = store.snapshot().query(&query, &Cancel::new()).unwrap();
+    assert_eq!((after.plan, after.segments, found(&after)), ("prefilter", 1, found(&before)));
 }

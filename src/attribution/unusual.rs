@@ -87,6 +87,21 @@ impl Moments {
         self.count += other.count;
     }
 
+    /// The same without errors of the scores that are independent of them, of which the mean square is known.
+    ///
+    /// ```
+    /// use ascribe::attribution::{Moments, ScoreChunk};
+    /// use ascribe::base::RowId;
+    /// let noisy = Moments::of(&ScoreChunk::all(RowId(0), &[-5.0, 5.0]));
+    /// assert_eq!(noisy.without_noise(9.0).standard_deviation(), Some(4.0));
+    /// assert_eq!(noisy.without_noise(99.0).standard_deviation(), Some(0.0));
+    /// ```
+    #[must_use]
+    pub fn without_noise(&self, mean_square: f64) -> Self {
+        let centred_squares = (self.centred_squares - mean_square * self.count as f64).max(0.0);
+        Self { centred_squares, ..*self }
+    }
+
     /// Number of scores.
     pub fn count(&self) -> u64 {
         self.count

@@ -133,7 +133,8 @@ pub struct Answer {
     pub eligible_rows: u64,
     /// Segments looked at.
     pub segments: usize,
-    /// Bytes of values and codes looked at.
+    /// About the bytes of values and codes that were looked at: how many rows were scored by more than 4-bit codes depends on
+    /// how threads came to know what the best reach.
     pub bytes: u64,
     /// Rows that were scored by their codes, to find those to score exactly.
     pub rows_by_codes: u64,

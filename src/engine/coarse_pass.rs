@@ -60,12 +60,11 @@ pub(super) struct CoarsePass<'a> {
 
 impl<'a> CoarsePass<'a> {
     pub(super) fn new(scanning: Scanning<'a>, codes: &'a CodeQueries) -> Result<Self, KernelError> {
-        let Scanning { targets, questions, .. } = scanning;
+        let questions = scanning.questions;
         let vectors: Vec<&[f32]> = questions.iter().map(|question| question.vector).collect();
         let queries = CoarseQueries::new(&vectors)?;
         let again = questions.iter().map(|_| AtomicU64::new(0)).collect();
-        let is_coarse = targets.iter().map(|target| are_coarse(scanning, target)).collect();
-        Ok(Self { scanning, vectors, queries, codes, is_coarse, again })
+        Ok(Self { scanning, vectors, queries, codes, is_coarse: are_coarse(scanning), again })
     }
 
     /// Looks at rows of target `number` for each question: sifts those that may be among the best, and gives the moments of
@@ -97,12 +96,14 @@ impl<'a> CoarsePass<'a> {
         for (question, (moments, sifted)) in moments.iter_mut().zip(sifted).enumerate() {
             let asked = &self.scanning.questions[question];
             let is_coarse = is_coarse[question];
-            let scored = if is_coarse {
-                coarse.as_ref().map(|scorer| scorer.score(question, asked.kind, scores, margins))
+            let noise = if is_coarse {
+                coarse.as_ref().and_then(|scorer| scorer.score(question, asked.kind, scores, margins).ok())
             } else {
-                by_codes.as_ref().map(|scorer| scorer.score(question, asked.kind, scores, margins))
+                let scored =
+                    by_codes.as_ref().map(|scorer| scorer.score(question, asked.kind, scores, margins));
+                scored.and_then(Result::ok).map(|()| 0.0)
             };
-            let is_scored = matches!(scored, Some(Ok(())));
+            let is_scored = noise.is_some();
             if !is_scored {
                 // An index only makes answers faster: without it the stored values are read.
                 target.view.segment.indexes.give_up(target.column.header().column);
@@ -111,7 +112,8 @@ impl<'a> CoarsePass<'a> {
                 let column = ScannedColumn(target.column);
                 score_rows(kernels, asked.vector, asked.kind, &column, first, scores)?;
             }
-            **moments = Moments::of(&ScoreChunk::of_live(first, scores, target.view.live.as_deref()));
+            let live = ScoreChunk::of_live(first, scores, target.view.live.as_deref());
+            **moments = Moments::of(&live).without_noise(noise.unwrap_or(0.0));
             if is_coarse && is_scored {
                 self.sift(number, question, first, scores, margins, sifted);
             } else {
@@ -222,7 +224,8 @@ impl<'a> CoarsePass<'a> {
         (all, bytes)
     }
 
-    /// Bytes of the codes that one question was answered with, `again` rows of it by 8-bit codes in the end.
+    /// About the bytes of the codes that one question was answered with, `again` rows of it by 8-bit codes in the end: fewer
+    /// where threads told each other early what the best reach.
     fn bytes(&self, question: usize, again: u64) -> u64 {
         let (mut bytes, mut row_bytes) = (0, 0);
         for ((target, is_coarse), is_scanned) in
@@ -231,23 +234,37 @@ impl<'a> CoarsePass<'a> {
             let index = target.index.as_deref().filter(|_| *is_scanned && target.keeps_no_scores());
             let Some(header) = index.map(IndexFile::header) else { continue };
             let codes = header.codes_length() + 3 * header.numbers_length();
-            bytes += if is_coarse[question] { header.coarse_length() } else { codes };
-            row_bytes = header.code_row_bytes();
+            let coarse = header.coarse_length() + header.numbers_length();
+            bytes += if is_coarse[question] { coarse } else { codes };
+            row_bytes = header.code_row_bytes() + 12;
         }
         bytes + again * row_bytes
     }
 }
 
-/// For each question whether coarse codes of a target pay: the same for the same question to the same rows, as mean and
-/// deviation of scores are those of the codes that were looked at.
-fn are_coarse(scanning: Scanning<'_>, target: &Target<'_>) -> Vec<bool> {
-    let Scanning { snapshot, targets, questions, .. } = scanning;
-    let is_large = target.keeps_no_scores() && target.rows() >= COARSE_ROWS_MIN;
-    let sample = is_large.then(|| sampled_codes(snapshot, target, sample_step(targets))).flatten();
+/// For each target and question whether coarse codes are looked at. That is the same for the same question to the same rows,
+/// as mean and deviation of scores are those of the codes that were looked at.
+fn are_coarse(scanning: Scanning<'_>) -> Vec<Vec<bool>> {
+    let Scanning { snapshot, targets, is_scanned, questions, .. } = scanning;
+    let is_large = |(target, is_scanned): (&Target<'_>, &bool)| {
+        *is_scanned && target.keeps_no_scores() && target.rows() >= COARSE_ROWS_MIN
+    };
+    let large: Vec<bool> = targets.iter().zip(is_scanned).map(is_large).collect();
+    let wanted = targets.iter().zip(&large).filter(|(_, is_large)| **is_large);
+    let step = sample_step(targets);
+    let samples: Vec<_> = wanted.filter_map(|(target, _)| sampled_codes(snapshot, target, step)).collect();
+    let margins: Vec<f64> =
+        samples.iter().flat_map(|sample| sample.coarse_margins.iter().flatten().copied()).collect();
+    let margin = margins.iter().sum::<f64>() / margins.len() as f64;
     let all: u64 = targets.iter().map(|target| target.view.live_rows()).sum();
     let pays = |question: &Question<'_>| {
-        let deviations = sample.as_ref()?.coarse_deviations(snapshot.inner.context.kernels, question)?;
-        Some(is_coarse_first(question.k, all, deviations))
+        let kernels = snapshot.inner.context.kernels;
+        let products = samples.iter().filter_map(|sample| sample.products(kernels, question));
+        let products: Vec<f64> = products.flatten().collect();
+        let deviation = Moments::of(&ScoreChunk::all(RowId(0), &products)).standard_deviation()?;
+        let norm = question.codes.queries().first()?.norm;
+        Some(is_coarse_first(question.k, all, norm * margin / deviation))
     };
-    questions.iter().map(|question| pays(question).unwrap_or(false)).collect()
+    let pays: Vec<bool> = questions.iter().map(|question| pays(question).unwrap_or(false)).collect();
+    large.iter().map(|is_large| pays.iter().map(|pays| *is_large && *pays).collect()).collect()
 }

@@ -28,7 +28,8 @@ pub(super) fn write_index<E: From<FileError>>(
     each: impl Fn(Pass, &mut TakeCodes<'_, E>) -> Result<(), E>,
 ) -> Result<(), E> {
     let width = header.width as usize;
-    let seed = RandomStream::mix(u64::from(header.column.0) << 32 ^ header.segment.0);
+    // Of the content: the same bytes at every attempt, and other ones for other rows.
+    let seed = RandomStream::mix(origin.root ^ header.segment.0);
     let mut writer = IndexFileWriter::create(storage, header, origin)?;
     let mut sum = CentreSum::new(width);
     each(Pass::Codes, &mut |codes, numbers| {

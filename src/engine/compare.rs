@@ -65,6 +65,8 @@ pub(super) fn compare(
         let step = keys.len().div_ceil(SAMPLE_QUERIES).max(1);
         let ask_about = |key: &String| Query {
             column: Some(column.name.clone()),
+            // Scanned on both sides: plans, and with them whether percentiles are told, depend on the size of segments.
+            background: true,
             ..Query::new(QueryInput::Key(key.clone()))
         };
         let asked: Vec<Query> = keys.iter().step_by(step).map(ask_about).collect();

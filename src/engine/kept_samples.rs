@@ -27,7 +27,11 @@ pub(super) fn sampled_codes(
         return Some(Arc::clone(known));
     }
     let rows: Vec<u32> = target.sampled_rows(step).collect();
-    let sample = Arc::new(SampledCodes::of(&ScannedCodes::of(target.index.as_deref()?), &rows).ok()?);
+    let sample = SampledCodes::of(&ScannedCodes::of(target.index.as_deref()?), &rows).ok();
+    if sample.as_ref().is_none_or(|sample| sample.coarse_margins.is_none()) {
+        target.view.segment.indexes.give_up(target.column.header().column);
+    }
+    let sample = Arc::new(sample?);
     samples().insert(place, Arc::clone(&sample));
     Some(sample)
 }

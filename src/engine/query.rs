@@ -1,7 +1,6 @@
 //! From a question to the rows at both ends.
 //!
-//! Every live row of the column is scored, whatever the filter: mean and deviation, and so z and percentile, are those
-//! of all live rows; the filter only decides which of them may be chosen.
+//! Mean and deviation, and so z and percentile, are those of all live rows; a filter only decides which of them may be chosen.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -275,22 +274,18 @@ impl Snapshot {
                 .then(|| view.segment.index(storage, column.id))
                 .flatten();
             let mut target = Target { position, view, column: file, index, access: Access::Scan, eligible };
-            match self.plan_access(column, query, &target) {
-                Ok(access) => target.access = access,
-                Err(why) => reason = why,
+            let why;
+            (target.access, why) = self.plan_access(column, query, &target);
+            if !why.is_empty() {
+                reason = why;
             }
             targets.push(target);
         }
         Ok((targets, reason))
     }
 
-    /// How the rows of a target are found; why all are scanned, where there is a graph.
-    fn plan_access(
-        &self,
-        column: &ColumnRecord,
-        query: &Query,
-        target: &Target<'_>,
-    ) -> Result<Access, String> {
+    /// How the rows of a target are found; why not by its graph, where there is one.
+    fn plan_access(&self, column: &ColumnRecord, query: &Query, target: &Target<'_>) -> (Access, String) {
         let wish = Wish {
             plan: query.plan,
             limits: limits(query.side, query.k),
@@ -298,13 +293,15 @@ impl Snapshot {
             rows: u64::from(target.rows()),
             eligible: target.chosen_from().map_or(u64::from(target.rows()), RowSet::len),
         };
-        let walk = self.plan_walk(column, query, target, &wish);
-        let beams = walk.as_ref().ok().and_then(Option::as_ref).map(|walk| walk.beams);
+        let (walk, why) = match self.plan_walk(column, query, target, &wish) {
+            Ok(walk) => (walk, String::new()),
+            Err(why) => (None, why),
+        };
         let may_be_filtered = target.eligible.is_some() && target.index.is_some() && !query.background;
-        if may_be_filtered && is_prefiltered(&wish, beams) {
-            return Ok(Access::Prefilter);
+        if may_be_filtered && is_prefiltered(&wish, walk.as_ref().map(|walk| walk.beams)) {
+            return (Access::Prefilter, why);
         }
-        Ok(walk?.map_or(Access::Scan, Access::Graph))
+        (walk.map_or(Access::Scan, Access::Graph), why)
     }
 
     /// The graph of a target, if there is one and it is to be walked; otherwise why not.

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 
 use super::segment::ScannedCodes;
 use super::target::Question;
-use crate::attribution::{Moments, ScoreChunk};
 use crate::base::RowId;
 use crate::index::{CodeScorer, NamedCodes, RowCoarseCodes, RowCodes, RowScore, coarse_margin};
 use crate::kernels::{Kernels, code_row_bytes};
@@ -19,8 +18,8 @@ pub(super) struct SampledCodes {
     rows: u32,
     codes: Vec<u8>,
     numbers: [Vec<u8>; 3],
-    /// For a query of norm 1 the mean margin of a coarse score.
-    coarse_margin: f64,
+    /// For a query of norm 1 the margin of the coarse score of each row; `None` if these codes are damaged.
+    pub(super) coarse_margins: Option<Vec<f64>>,
 }
 
 impl SampledCodes {
@@ -31,25 +30,21 @@ impl SampledCodes {
             let row = |row: &u32| all.chunks_exact(bytes.max(1)).nth(*row as usize).unwrap_or_default();
             rows.iter().flat_map(row).copied().collect()
         };
-        let mut margins = 0.0;
-        for row in rows {
-            margins += coarse_margin_of(&from.coarse_numbers(RowId(*row), 1)?);
-        }
-        let coarse_margin = margins / rows.len().max(1) as f64;
+        let margin =
+            |row: &u32| from.coarse_numbers(RowId(*row), 1).map(|numbers| coarse_margin_of(&numbers));
+        let coarse_margins = rows.iter().map(margin).collect::<Result<_, _>>().ok();
         let codes = gather(codes, code_row_bytes(width));
         let numbers = numbers.map(|all| gather(all, 4));
-        Ok(Self { width, rows: rows.len() as u32, codes, numbers, coarse_margin })
+        Ok(Self { width, rows: rows.len() as u32, codes, numbers, coarse_margins })
     }
 
-    /// About the margin of coarse scores, in standard deviations of the products of the rows with a vector.
-    pub(super) fn coarse_deviations(&self, kernels: Kernels, question: &Question<'_>) -> Option<f64> {
+    /// The products of the rows with a vector.
+    pub(super) fn products(&self, kernels: Kernels, question: &Question<'_>) -> Option<Vec<f64>> {
         let mut scorer = CodeScorer::new(kernels, &question.codes, self).ok()?;
         scorer.read(RowId(0), self.rows).ok()?;
         let (mut scores, mut margins) = (vec![0.0; self.rows as usize], vec![0.0; self.rows as usize]);
         scorer.score(0, RowScore::Dot, &mut scores, &mut margins).ok()?;
-        let moments = Moments::of(&ScoreChunk::all(RowId(0), &scores));
-        let norm = question.codes.queries().first()?.norm;
-        Some(norm * self.coarse_margin / moments.standard_deviation()?)
+        Some(scores)
     }
 
     /// For each of at most four questions the score of each row by its codes; none if the codes cannot be scored.

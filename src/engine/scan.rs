@@ -44,9 +44,10 @@ pub(super) struct Scan<'a> {
     /// For each target whether all of its rows were scored.
     pub(super) is_scanned: Vec<bool>,
     walks: WalkCounts,
-    /// For each target one score a row, exact or by codes; none where its graph was walked or coarse codes were looked at.
+    /// For each target one score a row, exact or by codes; none where not all rows were scored, or scores are
+    /// forgotten.
     pub(super) scores: Vec<Vec<f64>>,
-    /// For each target the scores by codes of some rows, where its graph was walked.
+    /// For each target the scores by codes of some rows, where the rows of one were not all scored and its own are not kept.
     pub(super) samples: Vec<Vec<f64>>,
     /// By how much each score may be off, where a filter chooses: rows from the middle of all scores have neighbours that
     /// are no candidates.

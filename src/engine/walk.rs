@@ -92,6 +92,7 @@ pub(super) fn walk_targets(
                 target: &targets[number],
                 question: &questions[question],
                 thresholds: &thresholds[question],
+                cancel,
             };
             let mut candidates = questions[question].no_candidates();
             let counts = match towards {
@@ -122,6 +123,7 @@ struct Finding<'a> {
     target: &'a Target<'a>,
     question: &'a Question<'a>,
     thresholds: &'a [Threshold; 2],
+    cancel: &'a Cancel,
 }
 
 impl Finding<'_> {
@@ -159,12 +161,28 @@ impl Finding<'_> {
         let rows: Vec<u32> =
             self.target.eligible.as_ref().into_iter().flat_map(RowSet::iter).map(|row| row.0).collect();
         let codes = ScannedCodes::of(self.target.index.as_deref()?);
-        let offered =
-            rows.chunks(PREFILTER_CHUNK_ROWS).try_for_each(|rows| self.offer(&codes, rows, candidates, 0));
+        let none = || self.question.no_candidates();
+        let offered = rows.par_chunks(PREFILTER_CHUNK_ROWS).try_fold(none, |mut found, rows| {
+            if let Some(pace) = &self.snapshot.inner.context.pace {
+                pace.keep();
+            }
+            // Whoever cancelled takes no answer.
+            if self.cancel.is_cancelled() {
+                return Some(found);
+            }
+            self.offer(&codes, rows, &mut found, 0).map(|()| found)
+        });
+        let offered = offered.try_reduce(none, |mut left, right| {
+            for ((left, right), threshold) in left.iter_mut().zip(right).zip(self.thresholds) {
+                left.merge(right, threshold);
+            }
+            Some(left)
+        });
         if offered.is_none() {
             self.target.view.segment.indexes.give_up(self.target.column.header().column);
         }
-        offered.map(|()| WalkCounts { hops: 0, rows: rows.len() as u64 })
+        *candidates = offered?;
+        Some(WalkCounts { hops: 0, rows: rows.len() as u64 })
     }
 
     /// Offers some rows by their codes to the ends from `first_end` on; `None` if these cannot be read.

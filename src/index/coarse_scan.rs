@@ -135,7 +135,8 @@ impl<'a, C: RowCoarseCodes> CoarseScorer<'a, C> {
     }
 
     /// Writes, for each of the rows that were read, the score of `query` by the coarse codes, and by how much it may differ
-    /// from the exact score, but for the probability that is told above: infinity where nothing is known.
+    /// from the exact score, but for the probability that is told above: infinity where nothing is known. Gives the mean
+    /// square of their errors, 0 without rows.
     ///
     /// # Errors
     /// There is no such query, the outputs do not have one place a row, or numbers cannot be read.
@@ -145,7 +146,7 @@ impl<'a, C: RowCoarseCodes> CoarseScorer<'a, C> {
         kind: RowScore,
         scores: &mut [f64],
         margins: &mut [f64],
-    ) -> Result<(), ScanError<C::Error>> {
+    ) -> Result<f64, ScanError<C::Error>> {
         let (first, count) = (self.first, self.count as u32);
         let described = self.queries.queries().get(query).zip(self.bases.get(query));
         let sums = self.sums.get(query * self.count..).and_then(|sums| sums.get(..self.count));
@@ -175,8 +176,30 @@ impl<'a, C: RowCoarseCodes> CoarseScorer<'a, C> {
             .coarse_scores(&terms, sums, [scales, coded_norms, errors], scores, margins)
             .map_err(|source| ScanError::Length { first, source })?;
         over_norms(kind, norms, scores, margins);
-        Ok(())
+        Ok(described.norm * described.norm * mean_square(kind, scales, norms) / 12.0)
     }
+}
+
+/// Mean square of the rows' scales, each over what the score of its row is divided by.
+fn mean_square(kind: RowScore, scales: &[[u8; 4]], norms: &[[u8; 4]]) -> f64 {
+    let square = |scale: &[u8; 4]| f64::from(f32::from_le_bytes(*scale)).powi(2);
+    let sum: f64 = match kind {
+        RowScore::Dot => scales.iter().map(square).sum(),
+        RowScore::Cosine { query_norm } => {
+            scales.iter().zip(norms).map(|(scale, norm)| ratio(square(scale), query_norm, norm)).sum()
+        }
+        RowScore::Relatif => {
+            scales.iter().zip(norms).map(|(scale, norm)| ratio(square(scale), 1.0, norm)).sum()
+        }
+    };
+    let mean = sum / scales.len().max(1) as f64;
+    if mean.is_finite() { mean } else { 0.0 }
+}
+
+fn ratio(square: f64, query_norm: f64, norm: &[u8; 4]) -> f64 {
+    let norm = f32::from_le_bytes(*norm);
+    let divisor = query_norm * f64::from(norm);
+    if norm.is_normal() && divisor != 0.0 { square / (divisor * divisor) } else { 0.0 }
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ impl<'a> Coarsener<'a> {
         let largest = self.values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
         // No value with its dither may be beyond the codes: its error would be larger than half a step.
         let step = (largest / (f64::from(COARSE_CODE_MAX) - 0.5)) as f32;
-        let step = if step == 0.0 { step } else { step.next_up() };
+        let step = if largest == 0.0 { 0.0 } else { step.next_up() };
         let mut squares = 0.0;
         for ((code, &value), &dither) in self.codes.iter_mut().zip(&self.values).zip(self.dither) {
             // Of a row that is the centre all are 0 / 0, which the cast takes to 0.

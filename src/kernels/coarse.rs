@@ -132,7 +132,7 @@ pub struct CoarseTerms {
 /// Numbers of some rows with coarse codes, little-endian f32: scales, norms of scale times codes, errors.
 pub type CoarseNumbers<'a> = [&'a [[u8; 4]]; 3];
 
-/// Writes the score of each row, and its margin: infinity instead of what is not a number. One row after the other, each
+/// Writes the score of each row, and its margin: 0 and infinity instead of what is not a number. One row after the other, each
 /// operation rounded by itself, so that it gives the same bits for any instruction set it is compiled for.
 #[inline(always)]
 pub(super) fn coarse_scores(
@@ -152,7 +152,10 @@ pub(super) fn coarse_scores(
             + per_norm * number(norm)
             + per_error * number(error)
             + (terms.lost + per_score * score.abs());
-        *margin = if off.is_nan() { f64::INFINITY } else { off };
+        // A row of which nothing is known may be anything: it must not be passed over.
+        let is_known = !off.is_nan();
+        *margin = if is_known { off } else { f64::INFINITY };
+        *score = if is_known { *score } else { 0.0 };
     }
 }
 
@@ -295,8 +298,8 @@ impl Kernels {
         Ok(())
     }
 
-    /// Scores of rows from their sums of coarse codes, and by how much each may be off; infinity instead of what is not a
-    /// number.
+    /// Scores of rows from their sums of coarse codes, and by how much each may be off; 0 and infinity instead of what is not
+    /// a number.
     ///
     /// # Errors
     /// There is not one number of each kind and one place for each sum; scores and margins are unchanged.

@@ -107,6 +107,7 @@ fn scores_have_the_same_bits_on_every_back_end_and_what_is_unknown_is_infinitely
                 assert_eq!((scores[row], off[row]), (score, margin), "{kernels:?} row {row} of {count}");
             }
             assert!(off.first().is_none_or(|off| *off == f64::INFINITY));
+            assert!(scores.first().is_none_or(|score| *score == 0.0));
             let mut short = vec![9.0; count + 1];
             let refused =
                 kernels.coarse_scores(&terms, &sums, [&scales, &norms, &errors], &mut short, &mut off);
