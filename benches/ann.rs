@@ -4,8 +4,8 @@
 //! - `encode MODEL_DIR IN.txt OUT.npy [--threads N]`: the vector of each line.
 //! - `build VECTORS.npy STORE [--threads N]`: a new store of these vectors with keys r0, r1 and so on, and its indexes.
 //! - `search STORE QUERIES.npy [--k K] [--side proponents|opponents] [--plan scan|graph:EF] [--threads N] [--rounds R]
-//!   [--found OUT.npy]`: asks every query in each round, after a tenth of them that is not counted; the numbers of the
-//!   rows found, -1 where there were fewer, go to OUT.npy.
+//!   [--call N] [--found OUT.npy]`: asks every query in each round, N in a call, after a tenth of them that is not counted;
+//!   the numbers of the rows found, -1 where there were fewer, go to OUT.npy.
 //! - `first STORE QUERY.npy [--plan PLAN] [--threads N]`: time from the start of `main` to the first answer.
 //!
 //! Run without one of these it does nothing. Threads are those of the store.
@@ -40,7 +40,7 @@ const PROGRESS_TEXTS: usize = 500;
 /// Texts that are computed together: of like length, so that little is padded.
 const BATCH_TEXTS: usize = 16;
 
-/// Queries of one call: the peers are given all of a round in one.
+/// Queries of one call unless told otherwise: the peers are given all of a round in one.
 const CALL_QUERIES: usize = 256;
 
 /// Queries of the part of a round that is not counted: one in this many.
@@ -58,6 +58,7 @@ struct Arguments {
     side: Side,
     plan: String,
     rounds: usize,
+    call: usize,
     found: Option<String>,
 }
 
@@ -74,6 +75,7 @@ impl Arguments {
             side: Side::Proponents,
             plan: "scan".to_owned(),
             rounds: 1,
+            call: CALL_QUERIES,
             found: None,
         };
         while let Some(argument) = given.next() {
@@ -84,6 +86,7 @@ impl Arguments {
                 "--side" => read.side = side(&value()?)?,
                 "--plan" => read.plan = value()?,
                 "--rounds" => read.rounds = value()?.parse()?,
+                "--call" => read.call = value()?.parse::<usize>()?.max(1),
                 "--found" => read.found = Some(value()?),
                 option if option.starts_with("--") => return Err(format!("unknown option {option}").into()),
                 _ => read.paths.push(argument),
@@ -242,10 +245,10 @@ fn build(arguments: &Arguments) -> Outcome<Value> {
 
 /// Asks all of `queries`; the numbers of the rows found, `k` for each query in their order, -1 for none. Nothing else of an
 /// answer is kept, so that the memory of the process is that of the store.
-fn ask(snapshot: &Snapshot, queries: &[Query], k: usize) -> Outcome<Vec<i32>> {
+fn ask(snapshot: &Snapshot, queries: &[Query], k: usize, call: usize) -> Outcome<Vec<i32>> {
     let cancel = Cancel::new();
     let mut found = vec![-1; queries.len() * k];
-    for (asked, found) in queries.chunks(CALL_QUERIES).zip(found.chunks_mut(CALL_QUERIES * k)) {
+    for (asked, found) in queries.chunks(call).zip(found.chunks_mut(call * k)) {
         for (answer, found) in snapshot.query_all(asked, &cancel)?.iter().zip(found.chunks_mut(k)) {
             let rows = row_numbers(answer)?;
             found[..rows.len()].copy_from_slice(&rows);
@@ -268,18 +271,18 @@ fn row_numbers(answer: &Answer) -> Result<Vec<i32>, String> {
 
 fn search(arguments: &Arguments) -> Outcome<Value> {
     let [path, queries] = arguments.paths()?;
-    let (k, side) = (arguments.k, arguments.side);
+    let (k, side, call) = (arguments.k, arguments.side, arguments.call);
     let query =
         |vector| with_plan(Query { k, side, ..Query::new(QueryInput::Vector(vector)) }, &arguments.plan);
     let queries: Vec<Query> = read_queries(queries)?.into_iter().map(query).collect::<Outcome<_>>()?;
     let base = process_bytes("VmRSS");
     let reader = Reader::open_at(path, arguments.options())?;
     let snapshot = reader.snapshot();
-    ask(&snapshot, &queries[..queries.len().div_ceil(WARM_PART)], k)?;
+    ask(&snapshot, &queries[..queries.len().div_ceil(WARM_PART)], k, call)?;
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
         let begun = Instant::now();
-        found = ask(&snapshot, &queries, k)?;
+        found = ask(&snapshot, &queries, k, call)?;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     if let Some(path) = &arguments.found {

@@ -113,15 +113,23 @@ fn table([rows, width]: [usize; 2]) -> Outcome<()> {
     let truth = queries.iter().map(|query| best(&coded, query)).collect::<Outcome<Vec<_>>>()?;
     println!("{rows} rows of {width} values, {QUESTIONS} questions, one thread");
     println!("{:>6}{:>12}{:>14}{:>12}", "beam", "recall@10", "rows scored", "ms");
-    let (mut walker, mut found) = (Walker::default(), Vec::new());
+    let mut walker = Walker::default();
     for beam in BEAMS {
         let (mut hits, mut scored, mut times) = (0, 0, Vec::new());
         for (query, truth) in queries.iter().zip(&truth) {
-            let walk = Walk { kernels: Kernels::best(), query, opponents: false, beam, eligible: None };
+            let walk = Walk {
+                kernels: Kernels::best(),
+                query,
+                coarse: None,
+                opponents: false,
+                beam,
+                eligible: None,
+            };
             let mut result = Ok(Default::default());
-            times.push(seconds(|| result = walker.walk(&column, &walk, &mut found)));
-            scored += result?.rows;
-            hits += found.iter().take(10).filter(|(row, _)| truth.contains(row)).count();
+            times.push(seconds(|| result = walker.walk(&column, &[walk])));
+            let found = result?.pop().unwrap_or_default();
+            scored += found.counts.rows;
+            hits += found.rows.iter().take(10).filter(|(row, _)| truth.contains(row)).count();
         }
         let recall = hits as f64 / (10 * QUESTIONS) as f64;
         println!("{beam:>6}{recall:>12.4}{:>14}{:>12.4}", scored / QUESTIONS as u64, median(times) * 1e3);

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::kept_samples::{sample_step, sampled_codes};
 use super::plan::is_coarse_first;
 use super::query_error::QueryError;
-use super::scanning::{GROUP_ROWS, Scanning, offer};
+use super::scanning::{GROUP_ROWS, Scanning, offer, reach_of};
 use super::segment::{ScannedCodes, ScannedColumn};
 use super::target::{ENDS, Question, Target};
 use crate::attribution::{Moments, ScoreChunk};
@@ -145,12 +145,8 @@ impl<'a> CoarsePass<'a> {
             near.clear();
             let groups = scores.chunks(GROUP_ROWS).zip(margins.chunks(GROUP_ROWS));
             for ((scores, margins), group) in groups.zip(0_u32..) {
-                let most = scores.iter().zip(margins).fold(f64::NEG_INFINITY, |most, (score, margin)| {
-                    let upper = margin + score * sign;
-                    if upper > most { upper } else { most }
-                });
-                // Most groups have no row that reaches the end.
-                if most < reached {
+                // Most groups have no row that reaches the end, which begins above 0.
+                if reach_of(scores, margins, |score| score * sign) < reached {
                     continue;
                 }
                 let rows = first.0 + group * GROUP_ROWS as u32..;

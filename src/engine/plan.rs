@@ -57,8 +57,7 @@ pub(super) fn beams(wish: &Wish, head: &GraphHead) -> Result<[usize; 2], String>
         if limit == 0 {
             continue;
         }
-        // The 10 best and the 100 best were measured.
-        let measured = head.recall[2 * end + usize::from(limit > 10)];
+        let measured = head.measured(end, limit);
         if measured.beam == 0 {
             return Err("the recall of the graph was not measured".to_owned());
         }
@@ -120,7 +119,7 @@ mod tests {
     use crate::format::GraphRecall;
 
     fn head(beams: [u32; 4], recall: f32) -> GraphHead {
-        let recall = beams.map(|beam| GraphRecall { beam, recall });
+        let recall = beams.map(|beam| GraphRecall { beam, recall, is_coarse: true });
         GraphHead { recall, least_norm: 1.0, largest_norm: 1.0, ..GraphHead::default() }
     }
 

@@ -14,7 +14,7 @@ use super::query_error::QueryError;
 use super::scan::Scan;
 use super::snapshot::Snapshot;
 use super::target::{Access, GraphWalk, Question, Target, limits};
-use crate::attribution::{Moments, RankedRows, ScoredRow, Selection};
+use crate::attribution::{Moments, RankedRows, ScoreKind, ScoredRow, Selection};
 use crate::base::{Cancel, ElementType, RowId, RowSet};
 use crate::encoder::Encoder;
 use crate::filter::Predicate;
@@ -105,7 +105,9 @@ impl Snapshot {
         let mut planned = stage(&mut stages.filter, || self.targets(alike.column, first))?;
         // A scan keeps all threads busy by itself, and a score of every row in memory. Walks go on side by side.
         if planned.0.iter().all(|target| !target.is_scanned()) {
-            let parts = alike.queries.par_chunks(CODE_QUERIES_MAX);
+            let threads = rayon::current_num_threads();
+            let share = alike.queries.len().div_ceil(threads).clamp(1, CODE_QUERIES_MAX);
+            let parts = alike.queries.par_chunks(share);
             let parts: Vec<_> =
                 parts.map(|queries| self.answer(alike, queries, &planned, stages, false, cancel)).collect();
             for part in parts {
@@ -146,9 +148,11 @@ impl Snapshot {
         let vectors: Vec<Vec<f32>> = vectors;
         let mut questions = Vec::with_capacity(queries.len());
         for (query, vector) in queries.iter().zip(&vectors) {
-            let kind = query.kind.row_score(norm(self, vector)?);
             let codes = CodeQueries::new(&[vector])
                 .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+            // Only a cosine is divided by it.
+            let norm = if query.kind == ScoreKind::Cosine { norm(self, vector)? } else { 1.0 };
+            let kind = query.kind.row_score(norm);
             questions.push(Question { vector, codes, kind, side: query.side, k: query.k });
         }
         let scans = stage(&mut stages.scan, || Scan::run(self, targets, &questions, may_scan, cancel))?;
@@ -349,7 +353,7 @@ impl Snapshot {
     ) -> Result<(Vec<Hit>, Vec<Hit>), QueryError> {
         let hit = |(rank, (row, percentile)): (usize, (&ScoredRow, &Option<f64>))| {
             let content = self.row_at(row.segment, row.row)?;
-            Ok(Hit {
+            Ok::<_, QueryError>(Hit {
                 rank: rank + 1,
                 key: content.key,
                 score: row.score,
@@ -361,7 +365,11 @@ impl Snapshot {
         };
         let (of_proponents, of_opponents) = percentiles.split_at(ranked.proponents.len());
         let hits = |rows: &[ScoredRow], percentiles: &[Option<f64>]| {
-            rows.iter().zip(percentiles).enumerate().map(hit).collect::<Result<Vec<_>, QueryError>>()
+            let mut hits = Vec::with_capacity(rows.len());
+            for row in rows.iter().zip(percentiles).enumerate() {
+                hits.push(hit(row)?);
+            }
+            Ok::<_, QueryError>(hits)
         };
         Ok((hits(&ranked.proponents, of_proponents)?, hits(&ranked.opponents, of_opponents)?))
     }

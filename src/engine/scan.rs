@@ -65,7 +65,10 @@ pub(super) struct Scan<'a> {
 }
 
 /// Rows that memory is asked for ahead of the one that is scored exactly.
-const ROWS_AHEAD: usize = 2;
+const ROWS_AHEAD: usize = 4;
+
+/// Candidates whose values memory is asked for as soon as they are known: of four questions they fit a near cache.
+const ROWS_ASKED_FIRST: usize = 16;
 
 /// Consecutive rows of a target, and where their scores go: one place for each question.
 struct Part<'a> {
@@ -144,7 +147,6 @@ impl<'a> Scan<'a> {
         } else {
             questions.iter().map(Question::no_candidates).collect()
         };
-        Self::take_samples(&mut scans, questions);
         let ends = found.into_iter().zip(walked.candidates).zip(&thresholds);
         for (scan, ((mut found, walked), thresholds)) in scans.iter_mut().zip(ends) {
             for ((found, walked), threshold) in found.iter_mut().zip(walked).zip(thresholds) {
@@ -152,8 +154,21 @@ impl<'a> Scan<'a> {
             }
             let [proponents, opponents] = found;
             scan.candidates = [proponents.into_ranked(&thresholds[0]), opponents.into_ranked(&thresholds[1])];
+            scan.ask_for_first();
         }
+        // Meanwhile memory answers.
+        Self::take_samples(&mut scans, questions);
         Ok(Some(scans))
+    }
+
+    /// Asks memory for the values of the candidates that are scored exactly first.
+    fn ask_for_first(&self) {
+        for candidate in self.candidates.iter().flat_map(|end| end.iter().take(ROWS_ASKED_FIRST)) {
+            let target = &self.targets[candidate.target];
+            if target.index.is_some() {
+                self.snapshot.inner.context.kernels.prefetch(target.column.place(candidate.row));
+            }
+        }
     }
 
     /// Scores candidates exactly, and chooses among them.
@@ -168,7 +183,7 @@ impl<'a> Scan<'a> {
         for (end, sign) in ENDS.into_iter().enumerate() {
             let candidates = std::mem::take(&mut self.candidates[end]);
             // Exact scores of the best so far, lowest on top, in the order of their bits: none is negative.
-            let mut best = BinaryHeap::new();
+            let mut best = BinaryHeap::with_capacity(candidates.len().min(question.k) + 1);
             for batch in candidates.chunks(RESCORE_ROWS.max(question.k)) {
                 if cancel.is_cancelled() {
                     return Err(QueryError::Cancelled);

@@ -20,6 +20,19 @@ pub(super) struct Scanning<'a> {
 /// Rows that are looked at together before any is looked at alone.
 pub(super) const GROUP_ROWS: usize = 16;
 
+/// The most that the upper end of a row of a group reaches, at least 0: of its score after `towards`, and its margin.
+pub(super) fn reach_of(scores: &[f64], margins: &[f64], towards: impl Fn(f64) -> f64) -> f64 {
+    // Several maxima side by side: one alone would wait for each comparison.
+    let mut most = [0.0; 4];
+    for (scores, margins) in scores.chunks(4).zip(margins.chunks(4)) {
+        for (most, (score, margin)) in most.iter_mut().zip(scores.iter().zip(margins)) {
+            let reach = towards(*score) + margin;
+            *most = if reach > *most { reach } else { *most };
+        }
+    }
+    most.into_iter().fold(0.0, f64::max)
+}
+
 /// Offers the rows that may be chosen to both ends.
 pub(super) fn offer(
     number: usize,
@@ -34,10 +47,7 @@ pub(super) fn offer(
     let chosen = target.chosen_from();
     let groups = scores.chunks(GROUP_ROWS).zip(margins.chunks(GROUP_ROWS));
     for ((scores, margins), group) in groups.zip(0_u32..) {
-        let reach = scores.iter().zip(margins).fold(0.0, |most: f64, (score, margin)| {
-            let reach = score.abs() + margin;
-            if reach > most { reach } else { most }
-        });
+        let reach = reach_of(scores, margins, f64::abs);
         let wanted = |end: usize, candidates: &Candidates| {
             if candidates.is_wanted() { thresholds[end].get() } else { f64::INFINITY }
         };
@@ -54,5 +64,26 @@ pub(super) fn offer(
                 opponents.offer(number, row, -score, margin, &thresholds[1]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::RandomStream;
+
+    #[test]
+    fn what_a_group_reaches_is_the_largest_upper_end() {
+        let mut stream = RandomStream::new(3);
+        for count in 0..=GROUP_ROWS {
+            let scores: Vec<f64> = (0..count).map(|_| stream.unit() - 0.5).collect();
+            let margins: Vec<f64> = (0..count).map(|_| stream.unit() * 0.1).collect();
+            for sign in [1.0, -1.0] {
+                let upper = scores.iter().zip(&margins).map(|(score, margin)| score * sign + margin);
+                let reached = reach_of(&scores, &margins, |score| score * sign);
+                assert_eq!(reached, upper.fold(0.0, f64::max), "{count} rows");
+            }
+        }
+        assert_eq!(reach_of(&[0.5, -3.0], &[0.0, f64::INFINITY], f64::abs), f64::INFINITY);
     }
 }

@@ -302,7 +302,7 @@ impl RowCoarseCodes for ScannedCodes<'_> {
 
 impl NamedCodes for ScannedCodes<'_> {
     fn at(&self, rows: &[u32]) -> Result<[&[u8]; 4], FileError> {
-        let IndexRows { codes, scales, errors, norms } = &self.rows;
+        let IndexRows { codes, scales, errors, norms, .. } = &self.rows;
         Ok([codes.at(rows)?, scales.at(rows)?, errors.at(rows)?, norms.at(rows)?])
     }
 }
@@ -329,5 +329,14 @@ impl GraphRows for ScannedCodes<'_> {
 
     fn norms_at(&self, rows: &[u32]) -> Result<&[u8], FileError> {
         self.rows.norms.at(rows)
+    }
+
+    fn centre_and_dither(&self) -> Result<Option<[&[u8]; 2]>, FileError> {
+        self.file.centre_and_dither().map(Some)
+    }
+
+    #[inline]
+    fn coarse_at(&self, rows: &[u32]) -> Result<[&[u8]; 2], FileError> {
+        Ok([self.rows.coarse_codes.at(rows)?, self.rows.coarse_scales.at(rows)?])
     }
 }

@@ -85,6 +85,8 @@ pub struct GraphRecall {
     pub beam: u32,
     /// The part of the best rows that were found, 0 to 1.
     pub recall: f32,
+    /// Whether the walks went by coarse codes, which take less time; by 8-bit codes otherwise.
+    pub is_coarse: bool,
 }
 
 /// How a graph was made, where a walk begins, and what recall was measured.
@@ -152,6 +154,11 @@ impl Default for GraphHead {
 }
 
 impl GraphHead {
+    /// What was measured of the best proponents (end 0) or opponents (end 1): of the 10 best, or of the 100 best for more.
+    pub fn measured(&self, end: usize, best: usize) -> GraphRecall {
+        self.recall.get(2 * end + usize::from(best > 10)).copied().unwrap_or_default()
+    }
+
     /// The bytes of a head section. Levels beyond [`GRAPH_LEVELS_MAX`] are left out.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(GRAPH_HEAD_SIZE_BYTES);
@@ -178,7 +185,10 @@ impl GraphHead {
             put_u32(&mut bytes, measured.beam);
             put_u32(&mut bytes, measured.recall.to_bits());
         }
-        put_u64(&mut bytes, 0);
+        let coarse =
+            self.recall.iter().rev().fold(0, |bits, measured| bits << 1 | u32::from(measured.is_coarse));
+        put_u32(&mut bytes, coarse);
+        put_u32(&mut bytes, 0);
         bytes
     }
 
@@ -221,12 +231,19 @@ impl GraphHead {
         let mut recall = [GraphRecall::default(); 4];
         for measured in &mut recall {
             let [beam, bits] = [reader.u32()?, reader.u32()?];
-            *measured = GraphRecall { beam, recall: f32::from_bits(bits) };
+            *measured = GraphRecall { beam, recall: f32::from_bits(bits), is_coarse: false };
             if !(0.0..=1.0).contains(&measured.recall) {
                 return Err(field("recall", bits));
             }
         }
-        reader.u64()?;
+        let coarse = reader.u32()?;
+        if coarse >> recall.len() != 0 {
+            return Err(field("mark of coarse codes", coarse));
+        }
+        for (place, measured) in recall.iter_mut().enumerate() {
+            measured.is_coarse = coarse >> place & 1 == 1;
+        }
+        reader.u32()?;
         Ok(Self {
             maker,
             seed,
@@ -328,6 +345,7 @@ mod tests {
             (64, 0),
             (124, 1.5_f32.to_bits()),
             (124, f32::NAN.to_bits()),
+            (152, 16),
         ] {
             let mut changed = bytes.clone();
             changed[offset..offset + 4].copy_from_slice(&u32::to_le_bytes(value));

@@ -101,6 +101,12 @@ impl Candidates {
         Self { limit, lowers: BinaryHeap::new(), rows: Vec::new(), sweep_at: SWEEP_ROWS_MIN }
     }
 
+    /// Makes room for `rows` more rows, which spares moving those that are there.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
+        self.lowers.reserve(rows.min(self.limit.saturating_sub(self.lowers.len())));
+    }
+
     /// For as many rows, without any yet.
     #[must_use]
     pub fn emptied(&self) -> Self {
@@ -170,6 +176,10 @@ impl Candidates {
     /// # Complexity
     /// O(other log limit)
     pub fn merge(&mut self, other: Self, threshold: &Threshold) {
+        if self.rows.is_empty() && self.lowers.is_empty() && self.limit == other.limit {
+            *self = other;
+            return;
+        }
         other.lowers.into_iter().for_each(|lower| self.keep_lower(lower.0, threshold));
         let least = threshold.get();
         self.rows.extend(other.rows.into_iter().filter(|candidate| candidate.upper >= least));

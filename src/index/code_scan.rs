@@ -185,6 +185,7 @@ impl<C: NamedCodes> CodeScorer<'_, C> {
             .map_err(|source| ScanError::Length { first, source })?;
         for (named, all) in self.named.iter_mut().zip(numbers) {
             named.clear();
+            named.reserve(rows.len());
             named.extend(rows.iter().filter_map(|row| all.get(*row as usize)));
             if named.len() != rows.len() {
                 return Err(ScanError::Scales { first, count, bytes: 4 * named.len() });

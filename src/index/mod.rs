@@ -28,8 +28,9 @@ pub use code_scan::{CodeScorer, NamedCodes, RowCodes};
 #[cfg(feature = "hnsw_rs")]
 pub use graph::HnswRsBuilder;
 pub use graph::{
-    BuildStop, CodedSpace, Draft, FrozenColumn, FrozenGraph, GraphBuilder, GraphColumn, GraphError,
-    GraphOptions, GraphRows, GraphWork, NativeBuilder, ReadError, Walk, WalkCounts, Walker, build_graph,
+    BuildStop, CoarseQuestion, CodedSpace, Draft, Found, FrozenColumn, FrozenGraph, GraphBuilder,
+    GraphColumn, GraphError, GraphOptions, GraphRows, GraphWork, NativeBuilder, ReadError, Walk, WalkCounts,
+    Walker, build_graph,
 };
 pub use quantise::{CodedRows, QuantiseError, quantise_rows};
 pub use scan::{RowScore, RowScorer, RowValues, ScanError, score_rows};

@@ -13,6 +13,8 @@ use super::wide::WideQuery;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
+use super::x86_coarse::CoarseVnni;
+#[cfg(target_arch = "x86_64")]
 use super::x86_codes;
 use crate::base::ElementType;
 
@@ -258,6 +260,15 @@ impl Kernels {
         }
     }
 
+    /// The lanes of VNNI in registers of AVX2, unless the processor or the caller has none.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn coarse_vnni(self) -> Option<CoarseVnni> {
+        match self.backend {
+            Backend::Scalar | Backend::Avx2(_) => None,
+            Backend::Avx512(_) => Avx2::detect().and_then(CoarseVnni::detect),
+        }
+    }
+
     /// Asks memory for values that will be read soon, so that they are near by then. Their content is not looked at.
     ///
     /// # Complexity
@@ -277,6 +288,13 @@ impl Kernels {
     pub fn prefetch_at<T>(self, values: &[T], named: &[u32]) {
         let value = |name: &u32| values.get(*name as usize);
         named.iter().filter_map(value).for_each(|value| self.prefetch(std::slice::from_ref(value)));
+    }
+
+    /// [`prefetch`](Self::prefetch) for some of many rows of `row_length` values each; a number beyond them is passed over.
+    #[inline]
+    pub fn prefetch_rows<T>(self, values: &[T], row_length: usize, named: &[u32]) {
+        let row = |name: &u32| values.get(*name as usize * row_length..)?.get(..row_length);
+        named.iter().filter_map(row).for_each(|row| self.prefetch(row));
     }
 
     /// Product of `rows` and `panels`, plus `bias` in every row: `out[i][j] = bias[j] + sum over s of rows[i][s]

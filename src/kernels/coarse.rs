@@ -7,6 +7,8 @@
 //! clustered rows and 3,500 of 30,000 sentences to be looked at again, where 4 bits leave 37 and 20; both ends come out of
 //! one pass here.
 
+use std::ops::Neg;
+
 use super::backend::Kernels;
 use super::codes::{CODE_QUERIES_MAX, CodeQuery, quantise};
 use super::error::KernelError;
@@ -114,15 +116,40 @@ impl CoarseQueries {
     }
 }
 
-/// What turns the sum over a row of coarse codes into its score, and tells by how much that may be off.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CoarseTerms {
+/// What turns the sum over a row of coarse codes into its score.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CoarseScore {
     /// Score of a row whose scale is 0.
     pub base: f64,
     /// Score of a sum of 1 in a row whose scale is 1.
     pub step: f64,
     /// What is taken off that score.
     pub dithered: f64,
+}
+
+impl CoarseScore {
+    /// The score of a row with this sum and scale, the latter little-endian f32. Each operation is rounded by itself, so that
+    /// it has the same bits for any instruction set it is compiled for.
+    #[inline(always)]
+    fn of(self, sum: i32, scale: [u8; 4]) -> f64 {
+        self.base + f64::from(f32::from_le_bytes(scale)) * (f64::from(sum) * self.step - self.dithered)
+    }
+}
+
+impl Neg for CoarseScore {
+    type Output = Self;
+
+    /// The negatives of the scores.
+    fn neg(self) -> Self {
+        Self { base: -self.base, step: -self.step, dithered: -self.dithered }
+    }
+}
+
+/// What turns the sum over a row of coarse codes into its score, and tells by how much that may be off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CoarseTerms {
+    /// The score.
+    pub score: CoarseScore,
     /// Margins for a scale of 1, for a norm of 1, for an error of 1, and for a score of 1.
     pub margins: [f64; 4],
     /// Margin of every row.
@@ -133,7 +160,7 @@ pub struct CoarseTerms {
 pub type CoarseNumbers<'a> = [&'a [[u8; 4]]; 3];
 
 /// Writes the score of each row, and its margin: 0 and infinity instead of what is not a number. One row after the other, each
-/// operation rounded by itself, so that it gives the same bits for any instruction set it is compiled for.
+/// operation rounded by itself.
 #[inline(always)]
 pub(super) fn coarse_scores(
     terms: &CoarseTerms,
@@ -146,9 +173,8 @@ pub(super) fn coarse_scores(
     let [per_scale, per_norm, per_error, per_score] = terms.margins;
     let rows = sums.iter().zip(scales).zip(norms.iter().zip(errors));
     for (((sum, scale), (norm, error)), (score, margin)) in rows.zip(scores.iter_mut().zip(margins)) {
-        let scale = number(scale);
-        *score = terms.base + scale * (f64::from(*sum) * terms.step - terms.dithered);
-        let off = per_scale * scale
+        *score = terms.score.of(*sum, *scale);
+        let off = per_scale * number(scale)
             + per_norm * number(norm)
             + per_error * number(error)
             + (terms.lost + per_score * score.abs());
@@ -265,6 +291,33 @@ pub(super) fn coarse_dots_of<L: CoarseLanes>(
     }
 }
 
+/// The score of each of the named rows for the one query. `rows` and `scales` are those of all rows; the first of `named`
+/// that is not among them is given back, and what `out` then holds is of no use.
+#[inline(always)]
+pub(super) fn coarse_scores_at<L: CoarseLanes>(
+    lanes: L,
+    queries: &CoarseQueries,
+    score: CoarseScore,
+    (rows, scales): (&[u8], &[[u8; 4]]),
+    named: &[u32],
+    out: &mut [f32],
+) -> Option<u32> {
+    let steps = queries.steps.as_slice();
+    let offset = queries.offsets.first().copied().unwrap_or(0);
+    let blocks = rows.as_chunks::<COARSE_BLOCK_BYTES>().0;
+    for (&name, out) in named.iter().zip(out) {
+        let place = name as usize;
+        let row = blocks.get(place * steps.len()..).and_then(|rows| rows.get(..steps.len()));
+        let (Some(row), Some(scale)) = (row, scales.get(place)) else { return Some(name) };
+        let mut sums = lanes.zero();
+        for (block, steps) in row.iter().zip(steps) {
+            sums = lanes.multiply_add(sums, lanes.halve(block), steps);
+        }
+        *out = score.of(lanes.total(sums) - offset, *scale) as f32;
+    }
+    None
+}
+
 impl Kernels {
     /// Sum of coarse codes times steps for each row and each query: that of row r and query j of n goes to
     /// `out[r * n + j]`. A row is what [`pack_coarse`](super::pack_coarse) makes of its codes.
@@ -291,11 +344,78 @@ impl Kernels {
         }
         #[cfg(target_arch = "x86_64")]
         if let Some(lanes) = self.avx2() {
-            lanes.coarse_dots(queries, rows, out);
+            match self.coarse_vnni() {
+                Some(lanes) => lanes.coarse_dots(queries, rows, out),
+                None => lanes.coarse_dots(queries, rows, out),
+            }
             return Ok(());
         }
         coarse_dots_of(ScalarCoarse, queries, rows, out);
         Ok(())
+    }
+
+    /// Scores of one query with the rows that `named` names, in that order, in f32. `rows` are the coarse codes of all rows,
+    /// `scales` theirs, little-endian f32.
+    ///
+    /// # Errors
+    /// There is more than one query, `scores` has not one place for each name, or a named row is not among the rows; what
+    /// `scores` holds is then of no use.
+    ///
+    /// # Complexity
+    /// O(named x width), no allocation.
+    ///
+    /// ```
+    /// use ascribe::kernels::{CoarseQueries, CoarseScore, Kernels, pack_coarse};
+    /// let queries = CoarseQueries::new(&[&[0.5, -1.0]])?;
+    /// let mut rows = Vec::new();
+    /// pack_coarse(&[3, 4], &mut rows);
+    /// pack_coarse(&[-1, 0], &mut rows);
+    /// let scales = [2.0_f32.to_le_bytes(), 4.0_f32.to_le_bytes()];
+    /// let score = CoarseScore { base: 10.0, step: queries.queries()[0].scale, dithered: 0.0 };
+    /// let mut scores = [0.0; 2];
+    /// Kernels::best().coarse_scores_at(&queries, score, (&rows, &scales), &[1, 0], &mut scores)?;
+    /// assert!((scores[0] - (10.0 - 4.0 * 0.5)).abs() < 0.05); // row 1
+    /// assert!((scores[1] - (10.0 + 2.0 * (1.5 - 4.0))).abs() < 0.05); // row 0
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn coarse_scores_at(
+        self,
+        queries: &CoarseQueries,
+        score: CoarseScore,
+        rows: (&[u8], &[[u8; 4]]),
+        named: &[u32],
+        scores: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let (width, count) = (queries.width(), queries.queries().len());
+        if count != 1 {
+            return Err(KernelError::Queries { given: count, most: 1 });
+        }
+        if scores.len() != named.len() {
+            return Err(KernelError::Places { named: named.len(), places: scores.len() });
+        }
+        let missing = self.coarse_scores_of(queries, score, rows, named, scores);
+        missing.map_or(Ok(()), |row| {
+            let rows = (rows.0.len() / coarse_row_bytes(width).max(1)).min(rows.1.len());
+            Err(KernelError::CodeRow { row, rows })
+        })
+    }
+
+    fn coarse_scores_of(
+        self,
+        queries: &CoarseQueries,
+        score: CoarseScore,
+        rows: (&[u8], &[[u8; 4]]),
+        named: &[u32],
+        scores: &mut [f32],
+    ) -> Option<u32> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(lanes) = self.avx2() {
+            return match self.coarse_vnni() {
+                Some(lanes) => lanes.coarse_scores_at(queries, score, rows, named, scores),
+                None => lanes.coarse_scores_at(queries, score, rows, named, scores),
+            };
+        }
+        coarse_scores_at(ScalarCoarse, queries, score, rows, named, scores)
     }
 
     /// Scores of rows from their sums of coarse codes, and by how much each may be off; 0 and infinity instead of what is not
@@ -308,9 +428,10 @@ impl Kernels {
     /// O(rows), no allocation.
     ///
     /// ```
-    /// use ascribe::kernels::{CoarseTerms, Kernels};
+    /// use ascribe::kernels::{CoarseScore, CoarseTerms, Kernels};
     /// let margins = [0.5, 0.0, 1.0, 0.0];
-    /// let terms = CoarseTerms { base: 1.0, step: 0.25, dithered: 0.5, margins, lost: 0.0 };
+    /// let score = CoarseScore { base: 1.0, step: 0.25, dithered: 0.5 };
+    /// let terms = CoarseTerms { score, margins, lost: 0.0 };
     /// let number = |value: f32| [value.to_le_bytes()];
     /// let numbers = [&number(2.0)[..], &number(9.0), &number(0.125)];
     /// let (mut scores, mut off) = ([0.0], [0.0]);

@@ -1,8 +1,8 @@
 //! The suite for sums over coarse codes, stamped on every back-end: each must give the sums of a naive loop in 64 bits.
 
 use super::{
-    COARSE_CODE_MAX, CODE_QUERIES_MAX, CoarseQueries, CoarseTerms, KernelError, Kernels, coarse_row_bytes,
-    pack_coarse,
+    COARSE_CODE_MAX, CODE_QUERIES_MAX, CoarseQueries, CoarseScore, CoarseTerms, KernelError, Kernels,
+    coarse_row_bytes, pack_coarse,
 };
 use crate::base::RandomStream;
 use crate::base::limits::EMBEDDING_WIDTH_MAX;
@@ -95,7 +95,8 @@ fn scores_have_the_same_bits_on_every_back_end_and_what_is_unknown_is_infinitely
         }
         let sums: Vec<i32> = (0..count).map(|_| stream.below(200_000) as i32 - 100_000).collect();
         let margins = [0.3, 0.01, 1.1, 1e-6];
-        let terms = CoarseTerms { base: 0.7, step: 3e-4, dithered: 0.2, margins, lost: 1e-7 };
+        let score = CoarseScore { base: 0.7, step: 3e-4, dithered: 0.2 };
+        let terms = CoarseTerms { score, margins, lost: 1e-7 };
         for kernels in Kernels::available() {
             let (mut scores, mut off) = (vec![9.0; count], vec![9.0; count]);
             kernels.coarse_scores(&terms, &sums, [&scales, &norms, &errors], &mut scores, &mut off).unwrap();
@@ -114,5 +115,54 @@ fn scores_have_the_same_bits_on_every_back_end_and_what_is_unknown_is_infinitely
             assert_eq!(refused, Err(KernelError::Places { named: count, places: count + 1 }));
             assert!(short.iter().all(|score| *score == 9.0));
         }
+    }
+}
+
+#[test]
+fn scores_of_named_rows_are_those_of_their_sums_on_every_back_end() {
+    let mut stream = RandomStream::new(44);
+    for width in [1, 63, 64, 65, 384, 513] {
+        let query: Vec<f32> = (0..width).map(|_| (stream.unit() * 4.0 - 2.0) as f32).collect();
+        let queries = CoarseQueries::new(&[&query]).unwrap();
+        let mut packed = Vec::new();
+        for _ in 0..50 {
+            let row: Vec<i8> = (0..width).map(|_| stream.below(15) as i8 - COARSE_CODE_MAX).collect();
+            pack_coarse(&row, &mut packed);
+        }
+        let scales: Vec<[u8; 4]> = (0..50).map(|_| ((stream.unit() * 3.0) as f32).to_le_bytes()).collect();
+        let mut sums = vec![0; 50];
+        Kernels::by_name("scalar").unwrap().coarse_dots(&queries, &packed, &mut sums).unwrap();
+        let score = CoarseScore { base: -0.3, step: queries.queries()[0].scale, dithered: 0.1 };
+        for kernels in Kernels::available() {
+            for count in [0, 1, 2, 3, 4, 33] {
+                let named: Vec<u32> = (0..count).map(|_| stream.below(50) as u32).collect();
+                let mut scores = vec![f32::NAN; count];
+                kernels.coarse_scores_at(&queries, -score, (&packed, &scales), &named, &mut scores).unwrap();
+                let expected = named.iter().map(|&row| {
+                    let scale = f64::from(f32::from_le_bytes(scales[row as usize]));
+                    -(-0.3 + scale * (f64::from(sums[row as usize]) * score.step - 0.1)) as f32
+                });
+                assert_eq!(scores, expected.collect::<Vec<_>>(), "{kernels:?}, width {width}");
+            }
+        }
+    }
+}
+
+#[test]
+fn named_rows_that_are_not_there_are_told() {
+    let queries = CoarseQueries::new(&[&[1.0; 65]]).unwrap();
+    let (score, scales) = (CoarseScore::default(), [[0; 4]; 4]);
+    for kernels in Kernels::available() {
+        for (row, there) in [(3, 4), (1 << 20, 4), (u32::MAX, 4), (2, 2)] {
+            let rows = (&[0x88; 3 * 64][..], &scales[..there]);
+            let result = kernels.coarse_scores_at(&queries, score, rows, &[1, row, 0], &mut [0.0; 3]);
+            assert_eq!(result, Err(KernelError::CodeRow { row, rows: there.min(3) }));
+        }
+        let rows = (&[0x88; 3 * 64][..], &scales[..]);
+        let result = kernels.coarse_scores_at(&queries, score, rows, &[2, 1], &mut [0.0; 3]);
+        assert_eq!(result, Err(KernelError::Places { named: 2, places: 3 }));
+        let two = CoarseQueries::new(&[&[1.0; 65], &[1.0; 65]]).unwrap();
+        let result = kernels.coarse_scores_at(&two, score, rows, &[0], &mut [0.0]);
+        assert_eq!(result, Err(KernelError::Queries { given: 2, most: 1 }));
     }
 }

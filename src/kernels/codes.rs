@@ -179,21 +179,29 @@ pub(super) fn quantise<'a, S: Copy + Into<f64> + 'a, const N: usize>(
     let finite = |value: f32| if value.is_finite() { f64::from(value) } else { 0.0 };
     let largest = query.iter().fold(0.0_f64, |largest, &value| largest.max(finite(value).abs()));
     let scale = largest / most.into();
-    let (mut squares, mut error_squares) = (0.0, 0.0);
+    // Sums of every eighth value, which wait for each other less than one sum would.
+    let (mut squares, mut error_squares) = ([0.0; SQUARE_LANES], [0.0; SQUARE_LANES]);
     for (steps, values) in to.zip(query.chunks(N)) {
-        for (step, &value) in steps.iter_mut().zip(values) {
-            let value = finite(value);
-            // Rounds half away from 0, as the cast cuts off; `round` would be a call for each value. A zero query divides
-            // by 0: the cast takes the NaN to 0.
-            let steps = value / scale;
-            *step = cut(steps + 0.5_f64.copysign(steps));
-            let error = value - scale * (*step).into();
-            squares += value * value;
-            error_squares += error * error;
+        for (steps, values) in steps.chunks_mut(SQUARE_LANES).zip(values.chunks(SQUARE_LANES)) {
+            let sums = squares.iter_mut().zip(&mut error_squares);
+            for ((step, &value), (square, error_square)) in steps.iter_mut().zip(values).zip(sums) {
+                let value = finite(value);
+                // Rounds half away from 0, as the cast cuts off; `round` would be a call for each value. A zero query divides
+                // by 0: the cast takes the NaN to 0.
+                let steps = value / scale;
+                *step = cut(steps + 0.5_f64.copysign(steps));
+                let error = value - scale * (*step).into();
+                *square += value * value;
+                *error_square += error * error;
+            }
         }
     }
-    CodeQuery { scale, norm: squares.sqrt(), error_norm: error_squares.sqrt() }
+    let norm = |squares: [f64; SQUARE_LANES]| squares.iter().sum::<f64>().sqrt();
+    CodeQuery { scale, norm: norm(squares), error_norm: norm(error_squares) }
 }
+
+/// Partial sums of squares.
+const SQUARE_LANES: usize = 8;
 
 /// The most steps with which the sum over a row of codes, each of at most 128, still fits an i32.
 fn steps_max(width: usize) -> i16 {

@@ -1,20 +1,22 @@
-//! Blocks of coarse codes in registers of AVX2.
+//! Blocks of coarse codes in registers of AVX2, with VNNI where the processor has it for those.
 //!
-//! Every `unsafe` block rests on the same fact as those of `x86.rs`: the token proves AVX2, and memory is read through
-//! references to arrays of the full width, unaligned. Processors with AVX-512 take the same form: it reads memory as fast as
-//! that gives.
+//! Every `unsafe` block rests on the same fact as those of `x86.rs`: the token proves AVX2 (and VNNI), and memory is read
+//! through references to arrays of the full width, unaligned. Wider registers would hold two blocks, whose steps then had to
+//! lie in another order; memory is read no faster by them.
 
 #![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
 
+use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
     __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256,
-    _mm256_srli_epi16,
+    _mm256_and_si256, _mm256_castsi256_si128, _mm256_dpbusd_epi32, _mm256_extracti128_si256,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_srli_epi16,
 };
 
 use super::coarse::{
-    self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseNumbers, CoarseQueries, CoarseTerms,
+    self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseNumbers, CoarseQueries, CoarseScore,
+    CoarseTerms,
 };
 use super::x86::Avx2;
 
@@ -27,6 +29,30 @@ impl Avx2 {
         }
         // SAFETY: the token proves AVX2.
         unsafe { compiled(self, queries, rows, out) }
+    }
+
+    /// See [`coarse_scores_at`](coarse::coarse_scores_at).
+    pub(super) fn coarse_scores_at(
+        self,
+        queries: &CoarseQueries,
+        score: CoarseScore,
+        rows: (&[u8], &[[u8; 4]]),
+        named: &[u32],
+        out: &mut [f32],
+    ) -> Option<u32> {
+        #[target_feature(enable = "avx2")]
+        fn compiled(
+            lanes: Avx2,
+            queries: &CoarseQueries,
+            score: CoarseScore,
+            rows: (&[u8], &[[u8; 4]]),
+            named: &[u32],
+            out: &mut [f32],
+        ) -> Option<u32> {
+            coarse::coarse_scores_at(lanes, queries, score, rows, named, out)
+        }
+        // SAFETY: the token proves AVX2.
+        unsafe { compiled(self, queries, score, rows, named, out) }
     }
 
     /// See [`coarse_scores`](coarse::coarse_scores).
@@ -95,5 +121,82 @@ impl CoarseLanes for Avx2 {
             let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
             _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
         }
+    }
+}
+
+/// Proof that the processor has, beside AVX2, VNNI for its registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CoarseVnni(Avx2);
+
+impl CoarseVnni {
+    /// The token, where the processor has the instructions.
+    pub(super) fn detect(lanes: Avx2) -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+        has.then_some(Self(lanes))
+    }
+
+    /// See [`coarse_dots_of`](coarse::coarse_dots_of).
+    pub(super) fn coarse_dots(self, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
+        #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
+        fn compiled(lanes: CoarseVnni, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
+            coarse::coarse_dots_of(lanes, queries, rows, out);
+        }
+        // SAFETY: the token proves AVX2, VNNI and AVX-512 VL.
+        unsafe { compiled(self, queries, rows, out) }
+    }
+
+    /// See [`coarse_scores_at`](coarse::coarse_scores_at).
+    pub(super) fn coarse_scores_at(
+        self,
+        queries: &CoarseQueries,
+        score: CoarseScore,
+        rows: (&[u8], &[[u8; 4]]),
+        named: &[u32],
+        out: &mut [f32],
+    ) -> Option<u32> {
+        #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
+        fn compiled(
+            lanes: CoarseVnni,
+            queries: &CoarseQueries,
+            score: CoarseScore,
+            rows: (&[u8], &[[u8; 4]]),
+            named: &[u32],
+            out: &mut [f32],
+        ) -> Option<u32> {
+            coarse::coarse_scores_at(lanes, queries, score, rows, named, out)
+        }
+        // SAFETY: the token proves AVX2, VNNI and AVX-512 VL.
+        unsafe { compiled(self, queries, score, rows, named, out) }
+    }
+}
+
+/// As without VNNI, four products added in one step.
+impl CoarseLanes for CoarseVnni {
+    type Codes = [__m256i; 2];
+    type Sums = __m256i;
+
+    #[inline(always)]
+    fn zero(self) -> __m256i {
+        CoarseLanes::zero(self.0)
+    }
+
+    #[inline(always)]
+    fn halve(self, block: &[u8; COARSE_BLOCK_BYTES]) -> [__m256i; 2] {
+        CoarseLanes::halve(self.0, block)
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, sums: __m256i, codes: [__m256i; 2], steps: &[i8; COARSE_BLOCK_VALUES]) -> __m256i {
+        let from = steps.as_ptr();
+        // SAFETY: the token proves AVX2, VNNI and AVX-512 VL; two loads of 32 bytes read the 64 that `steps` holds.
+        unsafe {
+            let low = _mm256_dpbusd_epi32(sums, codes[0], _mm256_loadu_si256(from.cast()));
+            _mm256_dpbusd_epi32(low, codes[1], _mm256_loadu_si256(from.add(32).cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn total(self, sums: __m256i) -> i32 {
+        CoarseLanes::total(self.0, sums)
     }
 }

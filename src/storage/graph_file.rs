@@ -217,7 +217,8 @@ impl<'a> GraphLinks<'a> {
 
 fn extend(links: &mut Vec<u32>, bytes: &[u8]) {
     let numbers = bytes.as_chunks::<4>().0;
-    let count = numbers.iter().position(|link| u32::from_le_bytes(*link) == GRAPH_NO_ROW);
-    // Of a known number, so that they are taken over all at once.
-    links.extend(numbers[..count.unwrap_or(numbers.len())].iter().map(|link| u32::from_le_bytes(*link)));
+    // All of them looked at, and of a known number, so that they are counted and taken over many at once. Where one that is
+    // none stands between others, it is taken for a link, to a row that there is none of.
+    let count = numbers.iter().filter(|link| u32::from_le_bytes(**link) != GRAPH_NO_ROW).count();
+    links.extend(numbers[..count].iter().map(|link| u32::from_le_bytes(*link)));
 }

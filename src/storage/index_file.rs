@@ -157,6 +157,10 @@ pub struct IndexRows<'a> {
     pub errors: SectionRows<'a>,
     /// Norms, rounded up, f32, little-endian.
     pub norms: SectionRows<'a>,
+    /// Coarse codes, each row padded.
+    pub coarse_codes: SectionRows<'a>,
+    /// Scales of coarse codes, f32, little-endian.
+    pub coarse_scales: SectionRows<'a>,
 }
 
 /// An index file open for reading.
@@ -298,6 +302,8 @@ impl IndexFile {
             scales: numbers(self.scales),
             errors: numbers(self.errors),
             norms: numbers(self.norms),
+            coarse_codes: SectionRows::new(&self.file, self.coarse_codes, self.header.coarse_row_bytes()),
+            coarse_scales: numbers(self.coarse_numbers[0]),
         }
     }
 

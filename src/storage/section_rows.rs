@@ -26,21 +26,22 @@ impl<'a> SectionRows<'a> {
     }
 
     /// The bytes of all rows, of which those of `rows` are checked against their block checksums at the first touch.
+    /// Whether these are among all is for the caller to see: he has to look for them anyway.
     ///
     /// # Errors
-    /// A row does not exist, a checksum is wrong, or the medium cannot be read.
+    /// A row does not exist while there are bytes to check, a checksum is wrong, or the medium cannot be read.
     ///
     /// # Complexity
     /// A few instructions a row, but for the first touch of a block.
     #[inline]
     pub fn at(&self, rows: &[u32]) -> Result<&'a [u8], FileError> {
+        if let Some(all) = self.checked {
+            return Ok(all);
+        }
         if let Some(row) = rows.iter().find(|row| **row >= self.row_count) {
             return Err(self.no_such_row(*row));
         }
-        match self.checked {
-            Some(all) => Ok(all),
-            None => self.file.touch_rows(self.section, self.row_bytes, rows),
-        }
+        self.file.touch_rows(self.section, self.row_bytes, rows)
     }
 
     /// The bytes of a row.

@@ -36,7 +36,7 @@ fn head() -> GraphHead {
         least_norm: 0.25,
         largest_norm: f32::INFINITY,
         level_rows: vec![3, 1],
-        recall: recall.map(|(beam, recall)| GraphRecall { beam, recall }),
+        recall: recall.map(|(beam, recall)| GraphRecall { beam, recall, is_coarse: beam > 20 && beam < 50 }),
     }
 }
 
@@ -95,6 +95,7 @@ fn graph_files_are_as_documented() {
         ("scanned rows", 1),
         ("reachable rows", 5),
         ("levels", 2),
+        ("coarse", 0b0110),
         ("reserved", 0),
     ] {
         assert_eq!(bytes.number(field), expected, "{field}");

@@ -41,46 +41,48 @@ impl Scored {
     }
 }
 
-/// A set of rows that is emptied in the time that filling it took.
+/// Rows that a walk has come by. One byte a row holds the number of the last walk that did: emptying the set is to count on.
 #[derive(Debug, Default)]
 struct Visited {
-    words: Vec<u64>,
-    /// The rows, in the order in which they came.
-    rows: Vec<u32>,
+    marks: Vec<u8>,
+    walk: u8,
+    row_count: usize,
 }
 
 impl Visited {
     /// Empties the set, for rows below `row_count`.
     fn begin(&mut self, row_count: u32) {
-        for row in self.rows.drain(..) {
-            self.words[row as usize / 64] = 0;
+        self.row_count = row_count as usize;
+        if self.marks.len() < self.row_count {
+            self.marks.resize(self.row_count, 0);
         }
-        self.words.resize((row_count as usize).div_ceil(64), 0);
+        self.walk = self.walk.wrapping_add(1);
+        if self.walk == 0 {
+            self.marks.fill(0);
+            self.walk = 1;
+        }
     }
 
-    /// Adds rows, and gives back those that were not in the set, or the first that there cannot be.
+    /// Adds rows, and appends those that were not in the set to `new`; or gives back the first that there cannot be.
     ///
     /// Whether a row is new is as good as chance, so that no branch hangs on it.
     #[inline]
-    fn insert(&mut self, rows: &[u32]) -> Result<&[u32], u32> {
-        let first = self.rows.len();
+    fn insert(&mut self, rows: &[u32], new: &mut Vec<u32>) -> Result<(), u32> {
+        let marks = self.marks.get_mut(..self.row_count).unwrap_or_default();
+        let first = new.len();
+        new.resize(first + rows.len(), 0);
         let mut count = first;
-        self.rows.resize(first + rows.len(), 0);
         for &row in rows {
-            let Some(word) = self.words.get_mut(row as usize / 64) else {
-                self.rows.truncate(count);
-                return Err(row);
-            };
-            let bit = 1 << (row % 64);
+            let Some(mark) = marks.get_mut(row as usize) else { return Err(row) };
             // There are as many places as rows.
-            if let Some(place) = self.rows.get_mut(count) {
+            if let Some(place) = new.get_mut(count) {
                 *place = row;
             }
-            count += usize::from(*word & bit == 0);
-            *word |= bit;
+            count += usize::from(*mark != self.walk);
+            *mark = self.walk;
         }
-        self.rows.truncate(count);
-        Ok(&self.rows[first..])
+        new.truncate(count);
+        Ok(())
     }
 }
 
@@ -114,18 +116,24 @@ impl Nearest {
         self.next = self.next.min(place);
     }
 
-    /// Offers several rows, most of which are not among the best.
+    /// Offers several rows, most of which are not among the best; `near` is for keeping the others.
+    ///
+    /// Whether a row is among the best is as good as chance for a while: those are picked without a branch first.
     #[inline]
-    fn offer_all(&mut self, rows: &[u32], scores: &[f32]) {
-        let worst = |rows: &[Scored], most: usize| rows.get(most - 1).map_or(0, |worst| worst.0);
-        let mut reached = worst(&self.rows, self.most);
+    fn offer_all(&mut self, rows: &[u32], scores: &[f32], near: &mut Vec<Scored>) {
+        let reached = self.rows.get(self.most - 1).map_or(0, |worst| worst.0);
+        near.clear();
+        near.resize(rows.len(), Scored(0));
+        let mut count = 0;
         for (&row, &score) in rows.iter().zip(scores) {
             let scored = Scored::new(score, row);
-            if scored.0 > reached {
-                self.offer(scored);
-                reached = worst(&self.rows, self.most);
+            // There are as many places as rows.
+            if let Some(place) = near.get_mut(count) {
+                *place = scored;
             }
+            count += usize::from(scored.0 > reached);
         }
+        near.iter().take(count).for_each(|scored| self.offer(*scored));
     }
 
     /// The best row that the walk has not been at.
@@ -168,6 +176,9 @@ pub(super) trait Space {
     /// Asks memory for the links of a row, which may be read soon.
     fn ask_for(&self, level: u32, row: u32);
 
+    /// Asks memory for what the scores of some rows are made from, which are asked for next.
+    fn ask_for_rows(&self, _rows: &[u32]) {}
+
     /// Writes the score of each of `rows`, all of which exist.
     fn scores(&self, rows: &[u32], sums: &mut Vec<i32>, scores: &mut Vec<f32>) -> Result<(), Self::Error>;
 
@@ -188,6 +199,9 @@ pub(super) struct Beam {
     visited: Visited,
     pub(super) nearest: Nearest,
     links: Vec<u32>,
+    /// Rows that were come by for the first time, and are to be scored.
+    new: Vec<u32>,
+    near: Vec<Scored>,
     pub(super) sums: Vec<i32>,
     pub(super) scores: Vec<f32>,
     starts: Vec<Scored>,
@@ -211,30 +225,57 @@ impl Beam {
     ///
     /// A row is visited at most once, so that a walk ends whatever the links are.
     pub(super) fn walk<S: Space>(&mut self, space: &S, level: u32, most: usize) -> Result<(), S::Error> {
+        self.enter(space, most)?;
+        while self.follow(space, level)? {
+            self.score(space, level)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a walk over a level: [`follow`](Self::follow) and [`score`](Self::score) in turns lead it to its end, and those of
+    /// other walks may come in between, so that memory has time to answer.
+    pub(super) fn enter<S: Space>(&mut self, space: &S, most: usize) -> Result<(), S::Error> {
         self.visited.begin(space.row_count());
         self.starts.clear();
         self.starts.extend(self.nearest.rows().iter().map(|start| start.unmarked()));
         self.nearest.begin(most);
         for &start in &self.starts {
-            self.visited.insert(&[start.row()]).map_err(|row| space.no_such_row(row))?;
+            self.new.clear();
+            self.visited.insert(&[start.row()], &mut self.new).map_err(|row| space.no_such_row(row))?;
             self.nearest.offer(start);
         }
-        while let Some(row) = self.nearest.take() {
-            self.steps.hops += 1;
-            self.links.clear();
-            space.links(level, row, &mut self.links)?;
-            // Scoring these takes longer than memory takes to answer.
-            if let Some(row) = self.nearest.upcoming() {
-                space.ask_for(level, row);
-            }
-            if let Some(row) = self.links.iter().find(|link| **link >= space.row_count()) {
-                return Err(space.no_such_row(*row));
-            }
-            let new = self.visited.insert(&self.links).map_err(|row| space.no_such_row(row))?;
-            space.scores(new, &mut self.sums, &mut self.scores)?;
-            self.steps.scored += new.len() as u64;
-            self.nearest.offer_all(new, &self.scores);
+        Ok(())
+    }
+
+    /// Follows the links of the best row that the walk has not been at; false at its end.
+    #[inline]
+    pub(super) fn follow<S: Space>(&mut self, space: &S, level: u32) -> Result<bool, S::Error> {
+        let Some(row) = self.nearest.take() else { return Ok(false) };
+        self.steps.hops += 1;
+        self.links.clear();
+        space.links(level, row, &mut self.links)?;
+        self.new.clear();
+        self.visited.insert(&self.links, &mut self.new).map_err(|row| space.no_such_row(row))?;
+        space.ask_for_rows(&self.new);
+        Ok(true)
+    }
+
+    /// Asks memory for the links that are followed next.
+    #[inline]
+    pub(super) fn ask_for_next<S: Space>(&self, space: &S, level: u32) {
+        if let Some(row) = self.nearest.upcoming() {
+            space.ask_for(level, row);
         }
+    }
+
+    /// Scores the rows that were come by, and keeps the best.
+    #[inline]
+    pub(super) fn score<S: Space>(&mut self, space: &S, level: u32) -> Result<(), S::Error> {
+        // Scoring the others takes longer than memory takes to answer.
+        self.ask_for_next(space, level);
+        space.scores(&self.new, &mut self.sums, &mut self.scores)?;
+        self.steps.scored += self.new.len() as u64;
+        self.nearest.offer_all(&self.new, &self.scores, &mut self.near);
         Ok(())
     }
 
@@ -285,13 +326,24 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_emptied_and_refuse_rows_beyond_their_words() {
+    fn sets_are_emptied_and_refuse_rows_that_there_cannot_be() {
         let mut visited = Visited::default();
-        visited.begin(70);
-        assert_eq!(visited.insert(&[69, 3, 69]), Ok(&[69, 3][..]));
-        assert_eq!(visited.insert(&[3, 5]), Ok(&[5][..]));
-        assert_eq!(visited.insert(&[6, 200, 7]), Err(200));
-        visited.begin(70);
-        assert_eq!(visited.insert(&[69, 7, 6]), Ok(&[69, 7, 6][..]));
+        let mut insert = |row_count: Option<u32>, rows: &[u32]| {
+            if let Some(row_count) = row_count {
+                visited.begin(row_count);
+            }
+            let mut new = vec![1000];
+            visited.insert(rows, &mut new).map(|()| new.split_off(1))
+        };
+        assert_eq!(insert(Some(70), &[69, 3, 69]), Ok(vec![69, 3]));
+        assert_eq!(insert(None, &[3, 5]), Ok(vec![5]));
+        assert_eq!(insert(None, &[6, 70, 7]), Err(70));
+        // More walks than a byte counts.
+        for _ in 0..300 {
+            assert_eq!(insert(Some(70), &[69, 7, 6]), Ok(vec![69, 7, 6]));
+        }
+        assert_eq!(insert(Some(10), &[9, 9]), Ok(vec![9]));
+        assert_eq!(insert(None, &[10]), Err(10));
+        assert_eq!(insert(Some(80), &[79, 9]), Ok(vec![79, 9]));
     }
 }

@@ -63,13 +63,26 @@ fn recorded_graphs_stay_what_they_were() {
     let bytes: Vec<u8> = graph.links.iter().chain(&graph.upper).flat_map(|link| link.to_le_bytes()).collect();
     let query = CodeQueries::new(&[rows.row(17)]).unwrap();
     let column = FrozenColumn { rows: &rows, graph: &graph };
-    let walk = Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: 20, eligible: None };
-    let (mut walker, mut found) = (Walker::default(), Vec::new());
-    let counts = walker.walk(&column, &walk, &mut found).unwrap();
+    let walk = Walk {
+        kernels: Kernels::best(),
+        query: &query,
+        coarse: None,
+        opponents: false,
+        beam: 20,
+        eligible: None,
+    };
+    let Found { rows: found, counts } = walk_once(&mut Walker::default(), &column, &walk).unwrap();
     let first: Vec<u32> = found.iter().take(5).map(|(row, _)| row.0).collect();
     let recorded = (links, graph.head.entry, graph.head.level_rows.clone(), checksum(&bytes));
     assert_eq!(recorded, (36_708, Some(1512), vec![110, 8], 8_384_491_651_566_966_385));
     assert_eq!((counts, first), (WalkCounts { hops: 23, rows: 256 }, vec![17, 1452, 60, 463, 1818]));
+    let rows = rows.with_coarse();
+    let coarse = CoarseQuestion::new(Kernels::best(), rows.row(17), &rows).unwrap();
+    let (column, walk) =
+        (FrozenColumn { rows: &rows, graph: &graph }, Walk { coarse: coarse.as_ref(), ..walk });
+    let Found { rows: found, counts } = walk_once(&mut Walker::default(), &column, &walk).unwrap();
+    let first: Vec<u32> = found.iter().take(5).map(|(row, _)| row.0).collect();
+    assert_eq!((counts, first), (WalkCounts { hops: 27, rows: 266 }, vec![17, 60, 1452, 1226, 448]));
 }
 
 fn check_recall(name: &str, rows: &SampleRows, questions: &SampleRows, graph: &FrozenGraph) {
@@ -105,6 +118,8 @@ fn the_best_rows_of_both_ends_are_found_in_every_kind_of_rows() {
     let questions = clustered(40, width, (60, 0.7), 9);
     for (name, rows) in cases {
         check_recall(name, &rows, &questions, &build(&rows));
+        let rows = rows.with_coarse();
+        check_recall(&format!("{name}, coarse codes"), &rows, &questions, &build(&rows));
     }
 }
 
@@ -113,12 +128,18 @@ fn every_row_is_found_by_its_own_vector() {
     let rows = clustered(1000, 32, (30, 0.5), 6);
     let graph = build(&rows);
     let column = FrozenColumn { rows: &rows, graph: &graph };
-    let (mut walker, mut found) = (Walker::default(), Vec::new());
+    let mut walker = Walker::default();
     for row in 0..1000 {
         let query = CodeQueries::new(&[rows.row(row)]).unwrap();
-        let walk =
-            Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: 64, eligible: None };
-        walker.walk(&column, &walk, &mut found).unwrap();
+        let walk = Walk {
+            kernels: Kernels::best(),
+            query: &query,
+            coarse: None,
+            opponents: false,
+            beam: 64,
+            eligible: None,
+        };
+        let found = walk_once(&mut walker, &column, &walk).unwrap().rows;
         assert!(found.iter().take(3).any(|(found, _)| found.0 == row), "row {row}: {:?}", &found[..3]);
     }
 }
@@ -136,10 +157,15 @@ fn rows_that_are_the_same_are_all_found() {
         check(rows, &graph);
         let column = FrozenColumn { rows, graph: &graph };
         let query = CodeQueries::new(&[&one.values]).unwrap();
-        let walk =
-            Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: copies, eligible: None };
-        let mut found = Vec::new();
-        Walker::default().walk(&column, &walk, &mut found).unwrap();
+        let walk = Walk {
+            kernels: Kernels::best(),
+            query: &query,
+            coarse: None,
+            opponents: false,
+            beam: copies,
+            eligible: None,
+        };
+        let found = walk_once(&mut Walker::default(), &column, &walk).unwrap().rows;
         let mut rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
         rows.sort_unstable();
         assert!(rows.iter().copied().eq(first..first + copies as u32), "{} rows from {first}", rows.len());
@@ -158,10 +184,16 @@ fn the_smallest_columns_have_graphs() {
         let graph = build(&rows);
         check(&rows, &graph);
         let query = CodeQueries::new(&[all.row(0)]).unwrap();
-        let walk =
-            Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: 64, eligible: None };
-        let mut found = Vec::new();
-        Walker::default().walk(&FrozenColumn { rows: &rows, graph: &graph }, &walk, &mut found).unwrap();
+        let walk = Walk {
+            kernels: Kernels::best(),
+            query: &query,
+            coarse: None,
+            opponents: false,
+            beam: 64,
+            eligible: None,
+        };
+        let column = FrozenColumn { rows: &rows, graph: &graph };
+        let found = walk_once(&mut Walker::default(), &column, &walk).unwrap().rows;
         let rows: Vec<u32> = found.iter().map(|(row, _)| row.0).collect();
         let expected: Vec<u32> = all_of(&rows_best(&all, &query, count));
         assert_eq!(rows, expected, "{count} rows");

@@ -106,9 +106,9 @@ impl Default for GraphOptions {
 ///
 /// let query = CodeQueries::new(&[&[2.0]])?;
 /// let column = FrozenColumn { rows: &rows, graph: &graph };
-/// let walk = Walk { kernels: Kernels::best(), query: &query, opponents: false, beam: 2, eligible: None };
-/// let mut found = Vec::new();
-/// Walker::default().walk(&column, &walk, &mut found)?;
+/// let kernels = Kernels::best();
+/// let walk = Walk { kernels, query: &query, coarse: None, opponents: false, beam: 2, eligible: None };
+/// let found = &Walker::default().walk(&column, &[walk])?[0].rows;
 /// assert_eq!([found[0].0, found[1].0], [RowId(2), RowId(0)]);
 /// assert!((found[0].1 - 10.0).abs() < 1e-4 && (found[1].1 - 6.0).abs() < 1e-4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

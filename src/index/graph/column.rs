@@ -33,6 +33,24 @@ pub trait GraphRows: Sync {
     /// # Errors
     /// As [`codes_at`](Self::codes_at).
     fn norms_at(&self, rows: &[u32]) -> Result<&[u8], Self::Error>;
+
+    /// What coarse codes are about, and their dither: rows of f32, little-endian. `None` if there are no coarse codes, and walks
+    /// go by the others.
+    ///
+    /// # Errors
+    /// Their bytes cannot be read or are damaged.
+    fn centre_and_dither(&self) -> Result<Option<[&[u8]; 2]>, Self::Error> {
+        Ok(None)
+    }
+
+    /// The coarse codes of all rows, each row padded to [`coarse_row_bytes`](crate::kernels::coarse_row_bytes), and their scales,
+    /// f32, little-endian, of which those of `rows` are checked; nothing if there are no coarse codes.
+    ///
+    /// # Errors
+    /// As [`codes_at`](Self::codes_at).
+    fn coarse_at(&self, _rows: &[u32]) -> Result<[&[u8]; 2], Self::Error> {
+        Ok([&[], &[]])
+    }
 }
 
 /// What reading a column with a graph can fail with.

@@ -66,5 +66,5 @@ pub use draft::Draft;
 pub use error::{BuildStop, GraphError};
 pub use frozen::{FrozenColumn, FrozenGraph};
 pub use space::CodedSpace;
-pub use walk::{Walk, WalkCounts, Walker};
+pub use walk::{CoarseQuestion, Found, Walk, WalkCounts, Walker};
 pub use work::GraphWork;

@@ -7,6 +7,7 @@ use super::*;
 use crate::base::limits::GRAPH_BEAMS;
 use crate::base::{Cancel, RandomStream, RowId};
 use crate::format::GraphRecall;
+use crate::index::{CentreSum, CoarseRows, Coarsener, dither};
 use crate::kernels::{CodeQueries, Kernels, code_row_bytes, encode_int8};
 
 #[derive(Debug, PartialEq, Error)]
@@ -21,6 +22,9 @@ pub(super) struct SampleRows {
     pub(super) codes: Vec<u8>,
     pub(super) scales: Vec<u8>,
     pub(super) norms: Vec<u8>,
+    /// What coarse codes are about and their dither, coarse codes, and their scales; empty where walks go by the others.
+    pub(super) about: [Vec<u8>; 2],
+    pub(super) coarse: [Vec<u8>; 2],
     /// This row cannot be read.
     pub(super) damaged: Option<u32>,
 }
@@ -33,7 +37,29 @@ impl SampleRows {
             codes.resize((row + 1) * code_row_bytes(width), 0);
             norms.extend(norm(values).to_le_bytes());
         }
-        Self { width, values, codes, scales, norms, damaged: None }
+        let (about, coarse) = (Default::default(), Default::default());
+        Self { width, values, codes, scales, norms, about, coarse, damaged: None }
+    }
+
+    /// The same rows, with coarse codes.
+    pub(super) fn with_coarse(mut self) -> Self {
+        let bytes =
+            |numbers: &[f32]| -> Vec<u8> { numbers.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let scales: Vec<f32> =
+            self.scales.as_chunks::<4>().0.iter().map(|scale| f32::from_le_bytes(*scale)).collect();
+        let rows = || self.codes.chunks_exact(code_row_bytes(self.width)).zip(&scales);
+        let mut sum = CentreSum::new(self.width);
+        rows().for_each(|(codes, scale)| sum.add(codes, *scale));
+        let (centre, dither) = (sum.centre(), dither(self.width, 5));
+        let (mut coarsener, mut coarse) = (Coarsener::new(&centre, &dither), CoarseRows::default());
+        rows().for_each(|(codes, scale)| coarsener.append(codes, *scale, &mut coarse));
+        self.about = [bytes(&centre), bytes(&dither)];
+        self.coarse = [coarse.codes, bytes(&coarse.scales)];
+        self
+    }
+
+    fn readable(&self, rows: &[u32]) -> Result<(), Damaged> {
+        self.damaged.filter(|damaged| rows.contains(damaged)).map_or(Ok(()), |row| Err(Damaged(row)))
     }
 
     pub(super) fn row(&self, row: u32) -> &[f32] {
@@ -70,10 +96,7 @@ impl GraphRows for SampleRows {
     }
 
     fn codes_at(&self, rows: &[u32]) -> Result<&[u8], Damaged> {
-        match self.damaged.filter(|damaged| rows.contains(damaged)) {
-            Some(row) => Err(Damaged(row)),
-            None => Ok(&self.codes),
-        }
+        self.readable(rows).map(|()| self.codes.as_slice())
     }
 
     fn scales_at(&self, _rows: &[u32]) -> Result<&[u8], Damaged> {
@@ -82,6 +105,14 @@ impl GraphRows for SampleRows {
 
     fn norms_at(&self, _rows: &[u32]) -> Result<&[u8], Damaged> {
         Ok(&self.norms)
+    }
+
+    fn centre_and_dither(&self) -> Result<Option<[&[u8]; 2]>, Damaged> {
+        Ok((!self.coarse[0].is_empty()).then(|| self.about.each_ref().map(Vec::as_slice)))
+    }
+
+    fn coarse_at(&self, rows: &[u32]) -> Result<[&[u8]; 2], Damaged> {
+        self.readable(rows).map(|()| self.coarse.each_ref().map(Vec::as_slice))
     }
 }
 
@@ -149,6 +180,16 @@ pub(super) fn promised(graph: &FrozenGraph, opponents: bool) -> GraphRecall {
     measured
 }
 
+/// One walk.
+pub(super) fn walk_once<C: GraphColumn>(
+    walker: &mut Walker,
+    column: &C,
+    walk: &Walk<'_>,
+) -> Result<Found, GraphError<ReadError<C>>> {
+    let mut found = walker.walk(column, std::slice::from_ref(walk))?;
+    Ok(found.pop().unwrap())
+}
+
 /// The part of the 10 best rows that walks find, questions like the rows.
 pub(super) fn recall(
     rows: &SampleRows,
@@ -158,20 +199,26 @@ pub(super) fn recall(
     beam: usize,
 ) -> f64 {
     let column = FrozenColumn { rows, graph };
-    let (mut walker, mut found) = (Walker::default(), Vec::new());
+    let mut walker = Walker::default();
     let (mut hits, mut wanted) = (0, 0);
     for question in 0..questions.row_count() {
-        let query = CodeQueries::new(&[questions.row(question)]).unwrap();
-        let walk = Walk { kernels: Kernels::best(), query: &query, opponents, beam, eligible: None };
-        walker.walk(&column, &walk, &mut found).unwrap();
+        let (query, kernels) = (CodeQueries::new(&[questions.row(question)]).unwrap(), Kernels::best());
+        let coarse = CoarseQuestion::new(kernels, questions.row(question), rows).unwrap();
+        let coarse = coarse.as_ref().filter(|_| promised(graph, opponents).is_coarse);
+        let walk = Walk { kernels, query: &query, coarse, opponents, beam, eligible: None };
+        let found = walk_once(&mut walker, &column, &walk).unwrap().rows;
         assert!(found.is_sorted_by(|left, right| left.1 >= right.1));
+        // Whoever asks scores what the beam holds again.
+        let all = rows.best(&query, opponents, usize::MAX);
+        let place = |row: &RowId| all.iter().position(|(_, other)| *other == row.0);
+        let mut found: Vec<RowId> = found.into_iter().map(|(row, _)| row).collect();
+        found.sort_by_key(place);
         let best = rows.best(&query, opponents, 10);
         let last = best.last().map_or(0.0, |(score, _)| *score);
         // Rows that score the same are as good as each other.
-        let all = rows.best(&query, opponents, usize::MAX);
         let good: Vec<RowId> =
             all.iter().take_while(|(score, _)| *score >= last).map(|(_, row)| RowId(*row)).collect();
-        hits += found.iter().take(10).filter(|(row, _)| good.contains(row)).count();
+        hits += found.iter().take(10).filter(|row| good.contains(row)).count();
         wanted += best.len();
     }
     hits as f64 / wanted as f64

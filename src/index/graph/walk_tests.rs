@@ -10,15 +10,14 @@ use crate::format::GRAPH_NO_ROW;
 use crate::kernels::{CodeQueries, Kernels};
 
 fn walk<'a>(query: &'a CodeQueries, beam: usize) -> Walk<'a> {
-    Walk { kernels: Kernels::best(), query, opponents: false, beam, eligible: None }
+    Walk { kernels: Kernels::best(), query, coarse: None, opponents: false, beam, eligible: None }
 }
 
 type Walked = (WalkCounts, Vec<(RowId, f64)>);
 
 fn walked(rows: &SampleRows, graph: &FrozenGraph, walk: &Walk<'_>) -> Result<Walked, GraphError<Damaged>> {
-    let mut found = Vec::new();
-    let counts = Walker::default().walk(&FrozenColumn { rows, graph }, walk, &mut found)?;
-    Ok((counts, found))
+    let Found { rows, counts } = walk_once(&mut Walker::default(), &FrozenColumn { rows, graph }, walk)?;
+    Ok((counts, rows))
 }
 
 #[test]
@@ -77,13 +76,66 @@ fn a_walker_gives_the_same_the_second_time() {
     let (rows, more) = (clustered(300, 16, (20, 0.7), 1), clustered(900, 16, (20, 0.7), 2));
     let (graph, larger) = (build(&rows), build(&more));
     let query = CodeQueries::new(&[rows.row(3)]).unwrap();
-    let (mut walker, mut found) = (Walker::default(), Vec::new());
+    let mut walker = Walker::default();
     for _ in 0..3 {
         for (rows, graph) in [(&rows, &graph), (&more, &larger)] {
-            let counts = walker.walk(&FrozenColumn { rows, graph }, &walk(&query, 20), &mut found).unwrap();
-            assert_eq!((counts, found.clone()), walked(rows, graph, &walk(&query, 20)).unwrap());
+            let found = walk_once(&mut walker, &FrozenColumn { rows, graph }, &walk(&query, 20)).unwrap();
+            assert_eq!((found.counts, found.rows), walked(rows, graph, &walk(&query, 20)).unwrap());
         }
     }
+}
+
+#[test]
+fn walks_in_turns_find_what_each_finds_alone() {
+    let rows = of_many_norms(clustered(900, 16, (20, 0.7), 2), 1.0).with_coarse();
+    let graph = build(&rows);
+    let queries: Vec<CodeQueries> =
+        (0..9).map(|row| CodeQueries::new(&[rows.row(100 * row)]).unwrap()).collect();
+    let coarse = |row: u32| CoarseQuestion::new(Kernels::best(), rows.row(100 * row), &rows).unwrap();
+    let coarse: Vec<_> = (0..9).map(coarse).collect();
+    let few: RowSet = (0..900).step_by(3).map(RowId).collect();
+    for with_coarse in [false, true] {
+        // Of different lengths, so that some end early.
+        let walks: Vec<Walk<'_>> = (0..9)
+            .map(|place| Walk {
+                coarse: coarse[place].as_ref().filter(|_| with_coarse),
+                opponents: place % 2 == 1,
+                eligible: (place % 3 == 2).then_some(&few),
+                ..walk(&queries[place], [1, 20, 300][place % 3])
+            })
+            .collect();
+        let column = FrozenColumn { rows: &rows, graph: &graph };
+        for found in Walker::default().walk(&column, &walks).unwrap().into_iter().zip(&walks) {
+            assert_eq!((found.0.counts, found.0.rows), walked(&rows, &graph, found.1).unwrap());
+        }
+    }
+    assert!(Walker::default().walk(&FrozenColumn { rows: &rows, graph: &graph }, &[]).unwrap().is_empty());
+}
+
+#[test]
+fn scores_by_coarse_codes_are_near_those_of_values() {
+    let rows = clustered(700, 48, (20, 0.7), 4).with_coarse();
+    let graph = build(&rows);
+    let vector = clustered(1, 48, (20, 0.7), 8);
+    let query = CodeQueries::new(&[vector.row(0)]).unwrap();
+    let coarse = CoarseQuestion::new(Kernels::best(), vector.row(0), &rows).unwrap();
+    for opponents in [false, true] {
+        let (_, found) =
+            walked(&rows, &graph, &Walk { opponents, coarse: coarse.as_ref(), ..walk(&query, 700) }).unwrap();
+        assert_eq!(found.len(), 700);
+        let sign = if opponents { -1.0 } else { 1.0 };
+        let errors = found.iter().map(|(row, score)| {
+            let exact: f32 =
+                rows.row(row.0).iter().zip(vector.row(0)).map(|(left, right)| left * right).sum();
+            (score * sign - f64::from(exact)).abs()
+        });
+        let errors: Vec<f64> = errors.collect();
+        // A row of norm 1 has steps of about 1/20, and its error a deviation of that over the square root of 12.
+        assert!(errors.iter().sum::<f64>() / 700.0 < 0.02, "{errors:?}");
+        assert!(errors.iter().all(|error| *error < 0.1), "{errors:?}");
+    }
+    let narrow = CoarseQuestion::new(Kernels::best(), &[1.0; 47], &rows).unwrap_err();
+    assert!(matches!(narrow, GraphError::Width { query: 47, column: 48 }), "{narrow}");
 }
 
 #[test]
@@ -166,6 +218,13 @@ fn what_cannot_be_read_is_an_error_when_it_is_touched() {
     let query = CodeQueries::new(&[rows.row(3)]).unwrap();
     rows.damaged = Some(3);
     assert!(matches!(walked(&rows, &graph, &walk(&query, 20)), Err(GraphError::Read(Damaged(3)))));
+    let rows = rows.with_coarse();
+    let coarse = CoarseQuestion::new(Kernels::best(), rows.row(3), &rows).unwrap();
+    let by_coarse = Walk { coarse: coarse.as_ref(), ..walk(&query, 20) };
+    assert!(matches!(walked(&rows, &graph, &by_coarse), Err(GraphError::Read(Damaged(3)))));
+    let mut cut = SampleRows { damaged: None, ..rows.clone() };
+    cut.coarse[1].truncate(400);
+    assert!(matches!(walked(&cut, &graph, &Walk { beam: 300, ..by_coarse }), Err(GraphError::Kernel(_))));
 }
 
 /// A graph in which every fifth row has links, but no other row links to it.

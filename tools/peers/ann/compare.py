@@ -80,8 +80,10 @@ class Ascribe:
     is_ours = True
     built_by = "ascribe scan"
 
-    def __init__(self, program, plan):
-        self.program, self.plan, self.name = program, plan, f"ascribe {plan}"
+    def __init__(self, program, plan, single=False):
+        """With `single`, one query a call instead of all in few calls."""
+        self.program, self.plan, self.single = program, plan, single
+        self.name = f"ascribe {plan}{' single' if single else ''}"
         with open(program, "rb") as file:
             self.versions = hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -102,6 +104,7 @@ class Ascribe:
         found = os.path.join(task["scratch"], "found.npy")
         for asked in task["settings"]:
             options = ["--found", found, "--k", str(asked["k"]), "--side", asked["side"], *threads]
+            options += ["--call", "1"] if self.single else []
             plan = ["--plan", "scan" if asked["effort"] is None else f"{self.plan}:{asked['effort']}"]
             made = self.one("search", task["folder"], queries, *options, *plan)
             rate = made["queries"] / made["seconds"][0]
@@ -234,6 +237,8 @@ class Comparison:
 def chosen_peers(given):
     [usable] = lines([given.program, "plans"], 1, "")
     peers = [Ascribe(given.program, plan) for plan in usable["plans"]]
+    # Beside the exact peer that is asked so.
+    peers += [Ascribe(given.program, "scan", single=True)]
     wanted = given.only.split(",") if given.only else list(libraries.PEERS)
     unknown = set(wanted) - set(libraries.PEERS)
     if unknown:

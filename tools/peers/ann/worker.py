@@ -17,10 +17,10 @@ import numpy
 from libraries import PEERS
 
 # A slow peer is asked fewer queries, as many as take about this long, but not less than the least number.
-SETTING_SECONDS = 5.0
+SETTING_SECONDS = 0.5
 QUERIES_LEAST = 100
-# The first part of the queries warms up and tells how long the others will take.
-WARM_PART = 10
+# So many of the queries warm up and tell how long the others will take.
+WARM_QUERIES = 20
 FIRST_EFFORT = 64
 
 
@@ -73,7 +73,7 @@ def search(task, peer):
     for number, setting in enumerate(task["settings"]):
         k, side, effort = setting["k"], setting["side"], setting["effort"]
         asked = queries if side == "proponents" else -queries
-        warm = max(1, len(asked) // WARM_PART)
+        warm = min(WARM_QUERIES, len(asked))
         begun = time.perf_counter()
         peer.search(asked[:warm], k, effort)
         each = (time.perf_counter() - begun) / warm
