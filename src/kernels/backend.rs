@@ -11,9 +11,7 @@ use super::scalar;
 use super::scalar_dense::Scalar;
 use super::wide::WideQuery;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512};
-#[cfg(target_arch = "x86_64")]
-use super::x86_coarse::CoarseVnni;
+use super::x86::{Avx2, Avx2Vnni, Avx512};
 #[cfg(target_arch = "x86_64")]
 use super::x86_codes;
 use crate::base::ElementType;
@@ -262,10 +260,10 @@ impl Kernels {
 
     /// The lanes of VNNI in registers of AVX2, unless the processor or the caller has none.
     #[cfg(target_arch = "x86_64")]
-    pub(super) fn coarse_vnni(self) -> Option<CoarseVnni> {
+    pub(super) fn avx2_vnni(self) -> Option<Avx2Vnni> {
         match self.backend {
             Backend::Scalar | Backend::Avx2(_) => None,
-            Backend::Avx512(_) => Avx2::detect().and_then(CoarseVnni::detect),
+            Backend::Avx512(_) => Avx2Vnni::detect(),
         }
     }
 

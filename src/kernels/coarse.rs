@@ -159,6 +159,9 @@ pub struct CoarseTerms {
 /// Numbers of some rows with coarse codes, little-endian f32: scales, norms of scale times codes, errors.
 pub type CoarseNumbers<'a> = [&'a [[u8; 4]]; 3];
 
+/// Coarse codes of all rows, one after the other, and their scales, little-endian f32.
+pub type ScaledCoarse<'a> = (&'a [u8], &'a [[u8; 4]]);
+
 /// Writes the score of each row, and its margin: 0 and infinity instead of what is not a number. One row after the other, each
 /// operation rounded by itself.
 #[inline(always)]
@@ -298,7 +301,7 @@ pub(super) fn coarse_scores_at<L: CoarseLanes>(
     lanes: L,
     queries: &CoarseQueries,
     score: CoarseScore,
-    (rows, scales): (&[u8], &[[u8; 4]]),
+    (rows, scales): ScaledCoarse<'_>,
     named: &[u32],
     out: &mut [f32],
 ) -> Option<u32> {
@@ -344,7 +347,7 @@ impl Kernels {
         }
         #[cfg(target_arch = "x86_64")]
         if let Some(lanes) = self.avx2() {
-            match self.coarse_vnni() {
+            match self.avx2_vnni() {
                 Some(lanes) => lanes.coarse_dots(queries, rows, out),
                 None => lanes.coarse_dots(queries, rows, out),
             }
@@ -354,8 +357,8 @@ impl Kernels {
         Ok(())
     }
 
-    /// Scores of one query with the rows that `named` names, in that order, in f32. `rows` are the coarse codes of all rows,
-    /// `scales` theirs, little-endian f32.
+    /// Scores of one query with the rows that `named` names, in that order, in f32. `rows` are the codes and scales of all
+    /// rows.
     ///
     /// # Errors
     /// There is more than one query, `scores` has not one place for each name, or a named row is not among the rows; what
@@ -382,7 +385,7 @@ impl Kernels {
         self,
         queries: &CoarseQueries,
         score: CoarseScore,
-        rows: (&[u8], &[[u8; 4]]),
+        rows: ScaledCoarse<'_>,
         named: &[u32],
         scores: &mut [f32],
     ) -> Result<(), KernelError> {
@@ -404,13 +407,13 @@ impl Kernels {
         self,
         queries: &CoarseQueries,
         score: CoarseScore,
-        rows: (&[u8], &[[u8; 4]]),
+        rows: ScaledCoarse<'_>,
         named: &[u32],
         scores: &mut [f32],
     ) -> Option<u32> {
         #[cfg(target_arch = "x86_64")]
         if let Some(lanes) = self.avx2() {
-            return match self.coarse_vnni() {
+            return match self.avx2_vnni() {
                 Some(lanes) => lanes.coarse_scores_at(queries, score, rows, named, scores),
                 None => lanes.coarse_scores_at(queries, score, rows, named, scores),
             };

@@ -62,7 +62,7 @@ mod x86_dense;
 pub use backend::Kernels;
 pub use coarse::{
     COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, COARSE_CODE_MAX, COARSE_OFFSET, CoarseNumbers, CoarseQueries,
-    CoarseScore, CoarseTerms, coarse_row_bytes, pack_coarse,
+    CoarseScore, CoarseTerms, ScaledCoarse, coarse_row_bytes, pack_coarse,
 };
 pub use codes::{CODE_BLOCK, CODE_QUERIES_MAX, CodeQueries, CodeQuery, code_row_bytes};
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};

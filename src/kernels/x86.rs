@@ -179,6 +179,23 @@ fn i8_to_f64x4(narrow: __m128i) -> __m256d {
     _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(narrow))
 }
 
+/// Proof that the processor has, beside AVX2, VNNI for its registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx2Vnni(Avx2);
+
+impl Avx2Vnni {
+    /// The token, where the processor has the instructions.
+    pub(super) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
+        Avx2::detect().filter(|_| has).map(Self)
+    }
+
+    /// The token without VNNI.
+    pub(super) fn without(self) -> Avx2 {
+        self.0
+    }
+}
+
 /// Proof that the processor has AVX-512 F and BW and, beside them, AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512(());

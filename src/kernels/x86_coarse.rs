@@ -6,7 +6,6 @@
 
 #![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
 
-use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
     __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32,
     _mm256_and_si256, _mm256_castsi256_si128, _mm256_dpbusd_epi32, _mm256_extracti128_si256,
@@ -16,9 +15,9 @@ use std::arch::x86_64::{
 
 use super::coarse::{
     self, COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, CoarseLanes, CoarseNumbers, CoarseQueries, CoarseScore,
-    CoarseTerms,
+    CoarseTerms, ScaledCoarse,
 };
-use super::x86::Avx2;
+use super::x86::{Avx2, Avx2Vnni};
 
 impl Avx2 {
     /// See [`coarse_dots_of`](coarse::coarse_dots_of).
@@ -36,7 +35,7 @@ impl Avx2 {
         self,
         queries: &CoarseQueries,
         score: CoarseScore,
-        rows: (&[u8], &[[u8; 4]]),
+        rows: ScaledCoarse<'_>,
         named: &[u32],
         out: &mut [f32],
     ) -> Option<u32> {
@@ -45,7 +44,7 @@ impl Avx2 {
             lanes: Avx2,
             queries: &CoarseQueries,
             score: CoarseScore,
-            rows: (&[u8], &[[u8; 4]]),
+            rows: ScaledCoarse<'_>,
             named: &[u32],
             out: &mut [f32],
         ) -> Option<u32> {
@@ -124,21 +123,11 @@ impl CoarseLanes for Avx2 {
     }
 }
 
-/// Proof that the processor has, beside AVX2, VNNI for its registers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CoarseVnni(Avx2);
-
-impl CoarseVnni {
-    /// The token, where the processor has the instructions.
-    pub(super) fn detect(lanes: Avx2) -> Option<Self> {
-        let has = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl");
-        has.then_some(Self(lanes))
-    }
-
+impl Avx2Vnni {
     /// See [`coarse_dots_of`](coarse::coarse_dots_of).
     pub(super) fn coarse_dots(self, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
         #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
-        fn compiled(lanes: CoarseVnni, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
+        fn compiled(lanes: Avx2Vnni, queries: &CoarseQueries, rows: &[u8], out: &mut [i32]) {
             coarse::coarse_dots_of(lanes, queries, rows, out);
         }
         // SAFETY: the token proves AVX2, VNNI and AVX-512 VL.
@@ -150,16 +139,16 @@ impl CoarseVnni {
         self,
         queries: &CoarseQueries,
         score: CoarseScore,
-        rows: (&[u8], &[[u8; 4]]),
+        rows: ScaledCoarse<'_>,
         named: &[u32],
         out: &mut [f32],
     ) -> Option<u32> {
         #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
         fn compiled(
-            lanes: CoarseVnni,
+            lanes: Avx2Vnni,
             queries: &CoarseQueries,
             score: CoarseScore,
-            rows: (&[u8], &[[u8; 4]]),
+            rows: ScaledCoarse<'_>,
             named: &[u32],
             out: &mut [f32],
         ) -> Option<u32> {
@@ -171,18 +160,18 @@ impl CoarseVnni {
 }
 
 /// As without VNNI, four products added in one step.
-impl CoarseLanes for CoarseVnni {
+impl CoarseLanes for Avx2Vnni {
     type Codes = [__m256i; 2];
     type Sums = __m256i;
 
     #[inline(always)]
     fn zero(self) -> __m256i {
-        CoarseLanes::zero(self.0)
+        CoarseLanes::zero(self.without())
     }
 
     #[inline(always)]
     fn halve(self, block: &[u8; COARSE_BLOCK_BYTES]) -> [__m256i; 2] {
-        CoarseLanes::halve(self.0, block)
+        CoarseLanes::halve(self.without(), block)
     }
 
     #[inline(always)]
@@ -197,6 +186,6 @@ impl CoarseLanes for CoarseVnni {
 
     #[inline(always)]
     fn total(self, sums: __m256i) -> i32 {
-        CoarseLanes::total(self.0, sums)
+        CoarseLanes::total(self.without(), sums)
     }
 }

@@ -14,7 +14,7 @@ use super::error::GraphError;
 use crate::base::limits::{GRAPH_FILTER_WIDENING_MAX, GRAPH_ROWS_MAX};
 use crate::base::{RowId, RowSet};
 use crate::index::coarse_scan::coarse_bases;
-use crate::kernels::{CoarseQueries, CoarseScore, CodeQueries, Kernels, coarse_row_bytes};
+use crate::kernels::{CoarseQueries, CoarseScore, CodeQueries, Kernels, ScaledCoarse, coarse_row_bytes};
 
 /// Rows scored at once of those that every walk scores.
 const SCANNED_AT_ONCE: usize = 256;
@@ -116,7 +116,7 @@ impl<'a, C: GraphColumn> Asked<'a, C> {
         Self { column, kernels: walk.kernels, query: walk.query, factor, coarse }
     }
 
-    fn coarse_at(&self, rows: &[u32]) -> Result<(&'a [u8], &'a [[u8; 4]]), GraphError<ReadError<C>>> {
+    fn coarse_at(&self, rows: &[u32]) -> Result<ScaledCoarse<'a>, GraphError<ReadError<C>>> {
         let [codes, scales] = self.column.rows().coarse_at(rows).map_err(GraphError::Read)?;
         Ok((codes, scales.as_chunks::<4>().0))
     }
