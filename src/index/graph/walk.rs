@@ -1,10 +1,10 @@
 //! Walks over a finished graph towards queries.
 //!
 //! From the entry down the levels by the best row of each, then over the base level with a beam of the best rows; the rows
-//! that every walk scores join in at the end. Rows are scored by their coarse codes where they have such, half as many bytes
-//! to wait for: with the same beam the best rows are as often left in it as with 8-bit codes (recall of the 10 best of 30,000
-//! sentences .9896 instead of .9900), and whoever asks scores those again anyway. Nothing that a graph says is believed: a row
-//! is visited at most once, and each is looked up before it is read.
+//! that every walk scores join in at the end. Rows are scored by their coarse codes where that was asked for, half as many bytes
+//! to wait for: with the same beam the best rows are mostly left in it as often as with 8-bit codes (recall of the 10 best of
+//! 30,000 sentences .9896 instead of .9900), and whoever asks scores those again anyway. Where it pays is measured when a graph is
+//! made. Nothing that a graph says is believed: a row is visited at most once, and each is looked up before it is read.
 //!
 //! A walk waits for memory at every step, so several go on in turns: while one waits, others compute.
 
@@ -57,7 +57,7 @@ pub struct Walk<'a> {
     pub kernels: Kernels,
     /// The one query.
     pub query: &'a CodeQueries,
-    /// The same towards the coarse codes of the column, if it has such.
+    /// The same towards the coarse codes of the column, to go by these.
     pub coarse: Option<&'a CoarseQuestion>,
     /// Whether the lowest scores are looked for instead of the highest.
     pub opponents: bool,
