@@ -116,42 +116,6 @@ impl CodeQueries {
         Ok(Self { steps, width, queries })
     }
 
-    /// Makes the codes of a row, padded to [`code_row_bytes`], the one query, of the width that the query had: code 1 is
-    /// a step of 1. Graphs are built with this, row after row.
-    ///
-    /// # Errors
-    /// There is more than one query, or the codes are not those of a row.
-    ///
-    /// # Complexity
-    /// O(width), no allocation.
-    ///
-    /// ```
-    /// use ascribe::kernels::{CodeQueries, Kernels};
-    /// let mut rows = [0; 64]; // two rows of one code: 3 and -2
-    /// (rows[0], rows[32]) = (3, 0xFE);
-    /// let mut query = CodeQueries::new(&[&[1.0]])?;
-    /// query.set_codes(&rows[32..])?;
-    /// let mut sums = [0; 2];
-    /// Kernels::best().code_dots_at(&query, &rows, &[1, 0], &mut sums)?;
-    /// assert_eq!(sums, [4, -6]);
-    /// # Ok::<(), ascribe::kernels::KernelError>(())
-    /// ```
-    pub fn set_codes(&mut self, codes: &[u8]) -> Result<(), KernelError> {
-        let [described] = self.queries.as_mut_slice() else {
-            return Err(KernelError::Queries { given: self.queries.len(), most: 1 });
-        };
-        if codes.len() != code_row_bytes(self.width) {
-            return Err(KernelError::CodeBytes { width: self.width, rows: 1, given: codes.len() });
-        }
-        let mut squares = 0;
-        for (steps, block) in self.steps.iter_mut().zip(codes.as_chunks::<CODE_BLOCK>().0) {
-            *steps = block.map(|byte| i16::from(byte as i8));
-            squares += steps.iter().map(|&step| i32::from(step) * i32::from(step)).sum::<i32>();
-        }
-        *described = CodeQuery { scale: 1.0, norm: f64::from(squares).sqrt(), error_norm: 0.0 };
-        Ok(())
-    }
-
     /// Values of each query.
     pub fn width(&self) -> usize {
         self.width

@@ -74,22 +74,41 @@ fn sums_of_named_rows_are_those_of_a_scan_on_every_back_end() {
     for width in [1, 31, 32, 33, 95, 384, 1000] {
         let rows = rows(width, 50, &mut stream);
         let query: Vec<f32> = (0..width).map(|_| (stream.unit() * 4.0 - 2.0) as f32).collect();
-        let mut queries = CodeQueries::new(&[&query]).unwrap();
-        for own in [None, Some(7)] {
-            if let Some(row) = own {
-                let bytes = code_row_bytes(width);
-                queries.set_codes(&rows[row * bytes..][..bytes]).unwrap();
-                let norm = naive(&rows[row * bytes..][..bytes], &naive_steps(&rows[row * bytes..][..bytes]));
-                assert_eq!(queries.queries()[0].norm, (norm as f64).sqrt());
+        let queries = CodeQueries::new(&[&query]).unwrap();
+        let mut all = vec![0; 50];
+        Kernels::by_name("scalar").unwrap().code_dots(&queries, &rows, &mut all).unwrap();
+        for kernels in Kernels::available() {
+            for count in [0, 1, 2, 3, 4, 33] {
+                let named: Vec<u32> = (0..count).map(|_| stream.below(50) as u32).collect();
+                let mut sums = vec![i32::MIN; count];
+                kernels.code_dots_at(&queries, &rows, &named, &mut sums).unwrap();
+                let expected: Vec<i32> = named.iter().map(|row| all[*row as usize]).collect();
+                assert_eq!(sums, expected, "{kernels:?}, width {width}");
             }
-            let mut all = vec![0; 50];
-            Kernels::by_name("scalar").unwrap().code_dots(&queries, &rows, &mut all).unwrap();
+        }
+    }
+}
+
+#[test]
+fn sums_of_pairs_of_rows_are_those_of_a_naive_loop_on_every_back_end() {
+    let mut stream = RandomStream::new(34);
+    for width in [1, 31, 32, 33, 95, 384, 1000, EMBEDDING_WIDTH_MAX] {
+        let mut rows = rows(width, 50, &mut stream);
+        let bytes = code_row_bytes(width);
+        rows[3 * bytes..][..width].fill(0x80);
+        for own in [3, 7] {
+            let own = &rows[own * bytes..][..bytes];
+            let steps = naive_steps(own);
             for kernels in Kernels::available() {
-                for count in [0, 1, 2, 3, 4, 33] {
-                    let named: Vec<u32> = (0..count).map(|_| stream.below(50) as u32).collect();
+                for count in [0, 1, 2, 33] {
+                    let drawn = (0..count).map(|place| if place == 1 { 3 } else { stream.below(50) as u32 });
+                    let named: Vec<u32> = drawn.collect();
                     let mut sums = vec![i32::MIN; count];
-                    kernels.code_dots_at(&queries, &rows, &named, &mut sums).unwrap();
-                    let expected: Vec<i32> = named.iter().map(|row| all[*row as usize]).collect();
+                    kernels.row_dots_at(width, own, &rows, &named, &mut sums).unwrap();
+                    let expected =
+                        named.iter().map(|row| naive(&rows[*row as usize * bytes..][..bytes], &steps));
+                    let expected: Vec<i64> = expected.collect();
+                    let sums: Vec<i64> = sums.into_iter().map(i64::from).collect();
                     assert_eq!(sums, expected, "{kernels:?}, width {width}");
                 }
             }
@@ -103,7 +122,7 @@ fn naive_steps(row: &[u8]) -> Vec<i64> {
 
 #[test]
 fn rows_that_are_not_there_are_named() {
-    let mut queries = CodeQueries::new(&[&[1.0; 33]]).unwrap();
+    let queries = CodeQueries::new(&[&[1.0; 33]]).unwrap();
     for kernels in Kernels::available() {
         for row in [3, 1 << 20, u32::MAX] {
             let mut sums = [0; 3];
@@ -115,10 +134,16 @@ fn rows_that_are_not_there_are_named() {
         let two = CodeQueries::new(&[&[1.0; 33], &[1.0; 33]]).unwrap();
         let result = kernels.code_dots_at(&two, &[1; 3 * 64], &[0], &mut [0]);
         assert_eq!(result, Err(KernelError::Queries { given: 2, most: 1 }));
+        let pairs = |own: &[u8], named: &[u32], places: usize| {
+            kernels.row_dots_at(33, own, &[1; 3 * 64], named, &mut vec![0; places])
+        };
+        for row in [3, 1 << 20, u32::MAX] {
+            assert_eq!(pairs(&[1; 64], &[2, row, 0], 3), Err(KernelError::CodeRow { row, rows: 3 }));
+        }
+        assert_eq!(pairs(&[1; 64], &[2, 1], 3), Err(KernelError::Places { named: 2, places: 3 }));
+        let short = pairs(&[1; 33], &[0], 1);
+        assert_eq!(short, Err(KernelError::CodeBytes { width: 33, rows: 1, given: 33 }));
     }
-    assert!(matches!(queries.set_codes(&[0; 33]), Err(KernelError::CodeBytes { rows: 1, given: 33, .. })));
-    let mut two = CodeQueries::new(&[&[1.0; 33], &[1.0; 33]]).unwrap();
-    assert_eq!(two.set_codes(&[0; 64]), Err(KernelError::Queries { given: 2, most: 1 }));
 }
 
 #[test]

@@ -19,6 +19,7 @@
 //! | `dense.rs` | products of f32 matrices and the functions between them, over sixteen lanes |
 //! | `dense_properties.rs` | tests: the same suite for products and functions |
 //! | `error.rs` | what a caller can get wrong |
+//! | `pairs.rs` | sums of 8-bit codes of a row times those of others, in integers |
 //! | `panels.rs` | matrices laid out for products |
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
@@ -29,6 +30,7 @@
 //! | `x86_coarse.rs` | blocks of coarse codes |
 //! | `x86_codes.rs` | their blocks of codes |
 //! | `x86_dense.rs` | their f32 lanes |
+//! | `x86_pairs.rs` | pairs of blocks of codes |
 
 mod backend;
 mod coarse;
@@ -42,6 +44,7 @@ mod dense;
 #[cfg(test)]
 mod dense_properties;
 mod error;
+mod pairs;
 mod panels;
 #[cfg(test)]
 mod properties;
@@ -58,6 +61,8 @@ mod x86_coarse;
 mod x86_codes;
 #[cfg(target_arch = "x86_64")]
 mod x86_dense;
+#[cfg(target_arch = "x86_64")]
+mod x86_pairs;
 
 pub use backend::Kernels;
 pub use coarse::{

@@ -221,19 +221,8 @@ impl Beam {
         Ok(())
     }
 
-    /// Walks over a level from the rows that [`nearest`](Self::nearest) holds, and leaves the `most` best rows there.
-    ///
-    /// A row is visited at most once, so that a walk ends whatever the links are.
-    pub(super) fn walk<S: Space>(&mut self, space: &S, level: u32, most: usize) -> Result<(), S::Error> {
-        self.enter(space, most)?;
-        while self.follow(space, level)? {
-            self.score(space, level)?;
-        }
-        Ok(())
-    }
-
-    /// Begins a walk over a level: [`follow`](Self::follow) and [`score`](Self::score) in turns lead it to its end, and those of
-    /// other walks may come in between, so that memory has time to answer.
+    /// Begins a walk over a level from the rows that [`nearest`](Self::nearest) holds, which [`walk_in_turns`] leads to its end:
+    /// the `most` best rows are there then. A row is visited at most once, so that a walk ends whatever the links are.
     pub(super) fn enter<S: Space>(&mut self, space: &S, most: usize) -> Result<(), S::Error> {
         self.visited.begin(space.row_count());
         self.starts.clear();
@@ -249,7 +238,7 @@ impl Beam {
 
     /// Follows the links of the best row that the walk has not been at; false at its end.
     #[inline]
-    pub(super) fn follow<S: Space>(&mut self, space: &S, level: u32) -> Result<bool, S::Error> {
+    fn follow<S: Space>(&mut self, space: &S, level: u32) -> Result<bool, S::Error> {
         let Some(row) = self.nearest.take() else { return Ok(false) };
         self.steps.hops += 1;
         self.links.clear();
@@ -262,7 +251,7 @@ impl Beam {
 
     /// Asks memory for the links that are followed next.
     #[inline]
-    pub(super) fn ask_for_next<S: Space>(&self, space: &S, level: u32) {
+    fn ask_for_next<S: Space>(&self, space: &S, level: u32) {
         if let Some(row) = self.nearest.upcoming() {
             space.ask_for(level, row);
         }
@@ -270,19 +259,39 @@ impl Beam {
 
     /// Scores the rows that were come by, and keeps the best.
     #[inline]
-    pub(super) fn score<S: Space>(&mut self, space: &S, level: u32) -> Result<(), S::Error> {
-        // Scoring the others takes longer than memory takes to answer.
-        self.ask_for_next(space, level);
+    fn score<S: Space>(&mut self, space: &S) -> Result<(), S::Error> {
         space.scores(&self.new, &mut self.sums, &mut self.scores)?;
         self.steps.scored += self.new.len() as u64;
         self.nearest.offer_all(&self.new, &self.scores, &mut self.near);
         Ok(())
     }
+}
 
-    /// From the row that [`begin`](Self::begin) scored down to, but not including, `level`, to the best row of each.
-    pub(super) fn descend<S: Space>(&mut self, space: &S, top: u32, level: u32) -> Result<(), S::Error> {
-        (level + 1..=top).rev().try_for_each(|level| self.walk(space, level, 1))
+/// Leads walks over a level, all of which were [begun](Beam::enter), to their ends in turns: while one waits for memory others
+/// compute. Each finds what it finds alone.
+pub(super) fn walk_in_turns<S: Space>(mut going: Vec<(&mut Beam, &S)>, level: u32) -> Result<(), S::Error> {
+    going.iter().for_each(|(beam, space)| beam.ask_for_next(*space, level));
+    while !going.is_empty() {
+        let mut kept = 0;
+        for place in 0..going.len() {
+            let (beam, space) = &mut going[place];
+            if beam.follow(*space, level)? {
+                going.swap(kept, place);
+                kept += 1;
+            }
+        }
+        going.truncate(kept);
+        let is_alone = going.len() == 1;
+        for (beam, space) in &mut going {
+            // Scoring the others takes longer than memory takes to answer.
+            if is_alone {
+                beam.ask_for_next(*space, level);
+            }
+            beam.score(*space)?;
+            beam.ask_for_next(*space, level);
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use super::beam::Space;
 use super::error::BuildStop;
-use super::space::{CodedSpace, Weight};
+use super::space::CodedSpace;
 use crate::base::limits::GRAPH_LEVELS_MAX;
 use crate::format::GRAPH_NO_ROW;
-use crate::kernels::CodeQueries;
 
 /// Links of all rows, on the base level and above.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,8 +153,7 @@ impl Draft {
 pub(super) struct Towards<'a> {
     pub(super) space: &'a CodedSpace<'a>,
     pub(super) draft: &'a Draft,
-    pub(super) query: &'a CodeQueries,
-    pub(super) own: Weight,
+    pub(super) row: u32,
 }
 
 impl Space for Towards<'_> {
@@ -178,8 +176,13 @@ impl Space for Towards<'_> {
     }
 
     #[inline]
+    fn ask_for_rows(&self, rows: &[u32]) {
+        self.space.ask_for_rows(rows);
+    }
+
+    #[inline]
     fn scores(&self, rows: &[u32], sums: &mut Vec<i32>, scores: &mut Vec<f32>) -> Result<(), BuildStop> {
-        self.space.similarities(self.query, self.own, rows, sums, scores)
+        self.space.similarities(self.row, rows, sums, scores)
     }
 
     fn no_such_row(&self, row: u32) -> BuildStop {

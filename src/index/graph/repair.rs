@@ -89,7 +89,7 @@ pub(super) fn repair(
     work: &GraphWork<'_>,
 ) -> Result<u32, BuildStop> {
     let mut tree = Tree::of(draft, space.row_count());
-    let mut worker = Worker::new(space)?;
+    let mut worker = Worker::default();
     let mut repaired = 0;
     // Where to look for room if all rows near are full: each row is looked at once.
     let mut spare = rows.iter().copied();
@@ -100,8 +100,8 @@ pub(super) fn repair(
         if tree.is_reached(row) {
             continue;
         }
-        worker.look_around(space, draft, row, 0, GRAPH_REPAIR_BEAM)?;
-        let near: Vec<u32> = worker.beam.nearest.rows().iter().map(|near| near.row()).collect();
+        let near = worker.look_around(space, draft, row, GRAPH_REPAIR_BEAM)?;
+        let near: Vec<u32> = near.iter().map(|near| near.row()).collect();
         let near = near.into_iter().filter(|near| !draft.is_attached(*near)).collect::<Vec<u32>>();
         let mut from = None;
         for near in near.into_iter().filter(|near| tree.is_reached(*near)) {

@@ -10,15 +10,13 @@ use super::beam::Scored;
 use super::draft::Draft;
 use super::error::BuildStop;
 use super::space::CodedSpace;
-use crate::kernels::CodeQueries;
 
 /// Kept rows that a candidate is compared with at once: most candidates fall to one of the first.
 const COMPARED_ROWS: usize = 4;
 
 /// Memory of a selection, kept from one to the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Selection {
-    query: CodeQueries,
     /// Kept rows that candidates are compared with.
     compared: Vec<u32>,
     sums: Vec<i32>,
@@ -26,11 +24,6 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    pub(super) fn new(space: &CodedSpace<'_>) -> Result<Self, BuildStop> {
-        let query = space.query()?;
-        Ok(Self { query, compared: Vec::new(), sums: Vec::new(), similarities: Vec::new() })
-    }
-
     /// Appends at most `most` of `candidates`, which are sorted, nearest first. Rows attached to the row itself stay, and
     /// take part in no comparison: they are the only way to the rows behind them.
     pub(super) fn select(
@@ -59,13 +52,8 @@ impl Selection {
     }
 
     fn is_apart(&mut self, space: &CodedSpace<'_>, candidate: Scored) -> Result<bool, BuildStop> {
-        if self.compared.is_empty() {
-            return Ok(true);
-        }
-        self.query.set_codes(space.codes(candidate.row()))?;
-        let own = space.weight(candidate.row());
         for compared in self.compared.chunks(COMPARED_ROWS) {
-            space.similarities(&self.query, own, compared, &mut self.sums, &mut self.similarities)?;
+            space.similarities(candidate.row(), compared, &mut self.sums, &mut self.similarities)?;
             if self.similarities.iter().any(|similarity| *similarity > candidate.score()) {
                 return Ok(false);
             }

@@ -97,22 +97,23 @@ impl<'a> CodedSpace<'a> {
         self.kernels.prefetch(links);
     }
 
-    /// A query of this width, for [`CodeQueries::set_codes`].
-    pub(super) fn query(&self) -> Result<CodeQueries, BuildStop> {
-        Ok(CodeQueries::new(&[&vec![0.0; self.width]])?)
+    /// Asks memory for what similarities to `rows` are made from, which are asked for next.
+    pub(super) fn ask_for_rows(&self, rows: &[u32]) {
+        self.kernels.prefetch_rows(self.codes, code_row_bytes(self.width), rows);
+        self.kernels.prefetch_at(&self.weights, rows);
     }
 
-    /// The similarity of the row in `query`, with what stands beside its codes, to each of `rows`.
+    /// The similarity of `row` to each of `rows`.
     pub(super) fn similarities(
         &self,
-        query: &CodeQueries,
-        own: Weight,
+        row: u32,
         rows: &[u32],
         sums: &mut Vec<i32>,
         similarities: &mut Vec<f32>,
     ) -> Result<(), BuildStop> {
         sums.resize(rows.len(), 0);
-        self.kernels.code_dots_at(query, self.codes, rows, sums)?;
+        self.kernels.row_dots_at(self.width, self.codes(row), self.codes, rows, sums)?;
+        let own = self.weight(row);
         similarities.clear();
         similarities.extend(rows.iter().zip(sums).map(|(&row, sum)| {
             let other = self.weight(row);

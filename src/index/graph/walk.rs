@@ -8,7 +8,7 @@
 //!
 //! A walk waits for memory at every step, so several go on in turns: while one waits, others compute.
 
-use super::beam::{Beam, Scored, Space};
+use super::beam::{Beam, Scored, Space, walk_in_turns};
 use super::column::{GraphColumn, GraphRows, ReadError};
 use super::error::GraphError;
 use crate::base::limits::{GRAPH_FILTER_WIDENING_MAX, GRAPH_ROWS_MAX};
@@ -232,7 +232,7 @@ impl Walker {
         if self.beams.len() < walks.len() {
             self.beams.resize_with(walks.len(), Beam::default);
         }
-        self.walk_in_turns(column, walks, &asked)?;
+        self.walk_down(column, walks, &asked)?;
         self.scanned.clear();
         column.scanned(&mut self.scanned).map_err(GraphError::Read)?;
         if let Some(row) = self.scanned.iter().find(|row| **row >= row_count) {
@@ -243,7 +243,7 @@ impl Walker {
     }
 
     /// Leaves the best rows of each walk in its beam.
-    fn walk_in_turns<C: GraphColumn>(
+    fn walk_down<C: GraphColumn>(
         &mut self,
         column: &C,
         walks: &[Walk<'_>],
@@ -260,24 +260,9 @@ impl Walker {
             let mut going = Vec::with_capacity(walks.len());
             for ((beam, asked), walk) in self.beams.iter_mut().zip(asked).zip(walks) {
                 beam.enter(asked, if level == 0 { widened(walk, asked.row_count()) } else { 1 })?;
-                beam.ask_for_next(asked, level);
                 going.push((beam, asked));
             }
-            while !going.is_empty() {
-                let mut kept = 0;
-                for place in 0..going.len() {
-                    let (beam, asked) = &mut going[place];
-                    if beam.follow(*asked, level)? {
-                        going.swap(kept, place);
-                        kept += 1;
-                    }
-                }
-                going.truncate(kept);
-                for (beam, asked) in &mut going {
-                    beam.score(*asked, level)?;
-                    beam.ask_for_next(*asked, level);
-                }
-            }
+            walk_in_turns(going, level)?;
         }
         Ok(())
     }

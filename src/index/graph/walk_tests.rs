@@ -269,7 +269,7 @@ fn a_row_nearer_to_a_kept_one_is_no_link() {
     let candidates: Vec<Scored> = [(1, 20.0_f32), (2, 25.0), (3, 40.0)]
         .map(|(row, degrees)| Scored::new(degrees.to_radians().cos(), row))
         .into();
-    let mut selection = Selection::new(&space).unwrap();
+    let mut selection = Selection::default();
     let mut kept = Vec::new();
     selection.select(&space, &draft, &candidates, 4, &mut kept).unwrap();
     assert_eq!(kept, [1, 3]);
