@@ -98,7 +98,7 @@ impl CoarseQueries {
         let mut offsets = Vec::with_capacity(count);
         for (place, query) in queries.iter().enumerate() {
             let to = steps.iter_mut().skip(place).step_by(count);
-            described.push(quantise(query, i8::MAX, |steps| steps as i8, to));
+            described.push(quantise(query, i8::MAX, |bits| bits as i8, to));
             let own = steps.iter().skip(place).step_by(count).flatten();
             offsets.push(i32::from(COARSE_OFFSET) * own.map(|step| i32::from(*step)).sum::<i32>());
         }

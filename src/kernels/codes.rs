@@ -76,7 +76,7 @@ impl CodeQueries {
         let mut steps = vec![[0; CODE_BLOCK]; width.div_ceil(CODE_BLOCK) * count];
         let described = queries.iter().enumerate().map(|(place, query)| {
             let to = steps.iter_mut().skip(place).step_by(count);
-            quantise(query, steps_max(width), |steps| steps as i16, to)
+            quantise(query, steps_max(width), |bits| bits as i16, to)
         });
         let queries = described.collect();
         Ok(Self { steps, width, queries })
@@ -132,40 +132,61 @@ impl CodeQueries {
     }
 }
 
-/// Puts `query` into blocks as whole numbers of steps, of which the largest value has `most`. `cut` cuts off what is behind
-/// the point.
+/// Puts `query` into blocks as whole numbers of steps, of which the largest value has `most`. `lowest` takes a number's lowest bits.
+///
+/// Written for processors that divide, round and add several numbers at once: a branch or a cast to integers would take as long
+/// for each value as a division.
 pub(super) fn quantise<'a, S: Copy + Into<f64> + 'a, const N: usize>(
     query: &[f32],
     most: S,
-    cut: impl Fn(f64) -> S,
+    lowest: impl Fn(u64) -> S,
     to: impl Iterator<Item = &'a mut [S; N]>,
 ) -> CodeQuery {
-    let finite = |value: f32| if value.is_finite() { f64::from(value) } else { 0.0 };
-    let largest = query.iter().fold(0.0_f64, |largest, &value| largest.max(finite(value).abs()));
-    let scale = largest / most.into();
+    let scale = largest(query) / most.into();
+    // Of a zero query every step is 0 anyway.
+    let divisor = if scale > 0.0 { scale } else { 1.0 };
     // Sums of every eighth value, which wait for each other less than one sum would.
-    let (mut squares, mut error_squares) = ([0.0; SQUARE_LANES], [0.0; SQUARE_LANES]);
-    for (steps, values) in to.zip(query.chunks(N)) {
-        for (steps, values) in steps.chunks_mut(SQUARE_LANES).zip(values.chunks(SQUARE_LANES)) {
-            let sums = squares.iter_mut().zip(&mut error_squares);
-            for ((step, &value), (square, error_square)) in steps.iter_mut().zip(values).zip(sums) {
-                let value = finite(value);
-                // Rounds half away from 0, as the cast cuts off; `round` would be a call for each value. A zero query divides
-                // by 0: the cast takes the NaN to 0.
-                let steps = value / scale;
-                *step = cut(steps + 0.5_f64.copysign(steps));
-                let error = value - scale * (*step).into();
-                *square += value * value;
-                *error_square += error * error;
+    let (mut squares, mut error_squares) = ([0.0; QUANTISED_AT_ONCE], [0.0; QUANTISED_AT_ONCE]);
+    for (steps, given) in to.zip(query.chunks(N)) {
+        let mut values = [0.0; N];
+        values.iter_mut().zip(given).for_each(|(value, given)| *value = finite(*given));
+        let eights = steps.as_chunks_mut::<QUANTISED_AT_ONCE>().0.iter_mut();
+        for (steps, values) in eights.zip(values.as_chunks::<QUANTISED_AT_ONCE>().0) {
+            let values = values.map(f64::from);
+            let rounded = values.map(|value| value / divisor + ROUNDING);
+            for (place, step) in steps.iter_mut().enumerate() {
+                *step = lowest(rounded[place].to_bits());
+            }
+            for place in 0..QUANTISED_AT_ONCE {
+                let (value, error) = (values[place], values[place] - scale * (rounded[place] - ROUNDING));
+                squares[place] += value * value;
+                error_squares[place] += error * error;
             }
         }
     }
-    let norm = |squares: [f64; SQUARE_LANES]| squares.iter().sum::<f64>().sqrt();
+    let norm = |squares: [f64; QUANTISED_AT_ONCE]| squares.iter().sum::<f64>().sqrt();
     CodeQuery { scale, norm: norm(squares), error_norm: norm(error_squares) }
 }
 
-/// Partial sums of squares.
-const SQUARE_LANES: usize = 8;
+/// Values that become steps side by side.
+const QUANTISED_AT_ONCE: usize = 8;
+
+/// Added to a number below 2^51 it leaves no room behind the point, and the whole number, rounded to the nearest (half to even),
+/// in the lowest bits.
+const ROUNDING: f64 = 6_755_399_441_055_744.0; // 1.5 x 2^52
+
+fn finite(value: f32) -> f32 {
+    f32::from_bits(if value.to_bits() & INFINITE == INFINITE { 0 } else { value.to_bits() })
+}
+
+/// The bits of infinity, all of which are set in what is not finite.
+const INFINITE: u32 = f32::INFINITY.to_bits();
+
+/// The largest magnitude of the finite values. Bits of positive numbers are in the order of the numbers.
+fn largest(values: &[f32]) -> f64 {
+    let bits = values.iter().map(|value| finite(*value).abs().to_bits());
+    f64::from(f32::from_bits(bits.max().unwrap_or(0)))
+}
 
 /// The most steps with which the sum over a row of codes, each of at most 128, still fits an i32.
 fn steps_max(width: usize) -> i16 {
