@@ -1,9 +1,7 @@
 //! Mean and standard deviation of a population of scores, z of a score.
 
 use super::ScoreChunk;
-
-/// Sums that are taken side by side: a processor then does not wait for one addition before it begins the next.
-const LANES: usize = 8;
+use crate::base::sum_of;
 
 /// Count, mean and centred sum of squares of a population of scores, mergeable.
 ///
@@ -66,8 +64,8 @@ impl Moments {
         let Some(&origin) = scores.first() else {
             return Self::new();
         };
-        let mean = origin + sum_of(scores, |score| score - origin) / scores.len() as f64;
-        let centred_squares = sum_of(scores, |score| (score - mean) * (score - mean));
+        let mean = origin + sum_of([scores], |[score]| score - origin) / scores.len() as f64;
+        let centred_squares = sum_of([scores], |[score]| (score - mean) * (score - mean));
         Self { count: scores.len() as u64, mean, centred_squares }
     }
 
@@ -124,17 +122,6 @@ impl Moments {
             self.standard_deviation().filter(|deviation| deviation.is_finite() && *deviation > 0.0)?;
         Some((score - self.mean) / deviation).filter(|z| z.is_finite())
     }
-}
-
-fn sum_of(scores: &[f64], term: impl Fn(f64) -> f64) -> f64 {
-    let (blocks, rest) = scores.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for block in blocks {
-        for (sum, &score) in sums.iter_mut().zip(block) {
-            *sum += term(score);
-        }
-    }
-    sums.iter().sum::<f64>() + rest.iter().map(|&score| term(score)).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | `progress.rs` | progress, cancellation, clock: what long work reports to and asks |
 //! | `random.rs` | seeded random streams, the same on every platform |
 //! | `rows.rs` | sets of row numbers |
+//! | `sums.rs` | sums of many terms |
 
 mod bytes;
 mod checksum;
@@ -25,6 +26,7 @@ pub mod limits;
 mod progress;
 mod random;
 mod rows;
+mod sums;
 
 pub use bytes::{ByteReader, BytesError, put_u16, put_u32, put_u64};
 pub use checksum::{Checksum, checksum, key_hash};
@@ -36,3 +38,4 @@ pub use ids::{ColumnId, CommitSeq, RowId, SegmentId};
 pub use progress::{Cancel, Clock, NoProgress, Progress, SystemClock};
 pub use random::RandomStream;
 pub use rows::{RowSet, RowSetError};
+pub use sums::sum_of;

@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn a_scan_is_taken_where_it_is_cheaper_or_surer() {
         let good = head([32, 192, 1024, 1536], 0.99);
-        let few = Wish { rows: 3000, eligible: 3000, ..wish([10, 0]) };
-        assert!(beams(&few, &good).unwrap_err().contains("of 3000 rows"));
+        let few = Wish { rows: 2000, eligible: 2000, ..wish([10, 0]) };
+        assert!(beams(&few, &good).unwrap_err().contains("of 2000 rows"));
         let selective = Wish { eligible: 10_000, ..wish([10, 0]) };
         assert!(beams(&selective, &good).unwrap_err().contains("passes 10000"));
         let wide = Wish { eligible: 300_000, ..wish([10, 0]) };
@@ -184,7 +184,7 @@ mod tests {
     fn rows_that_pass_a_filter_are_scored_alone_where_they_are_few() {
         let few = Wish { eligible: 10_000, ..wish([10, 10]) };
         assert!(is_prefiltered(&few, None));
-        // A walk that is about to look at 76,800 rows, and one that finds its way with 7,680.
+        // A walk that is about to look at 51,200 rows, and one that finds its way with 5,120.
         assert!(is_prefiltered(&few, Some([32, 0])));
         assert!(!is_prefiltered(&Wish { eligible: 100_000, ..few }, Some([32, 0])));
         assert!(is_prefiltered(&Wish { eligible: 249_999, ..few }, None));

@@ -16,7 +16,7 @@ use std::error::Error;
 use super::ScanError;
 use super::code_scan::{ROUNDING, over_norms};
 use super::scan::RowScore;
-use crate::base::{ElementType, RowId};
+use crate::base::{ElementType, RowId, sum_of};
 use crate::kernels::{CoarseQueries, CoarseScore, CoarseTerms, KernelError, Kernels};
 
 /// Coarse codes of one column of one segment, as the scan reads them.
@@ -190,27 +190,14 @@ impl<'a, C: RowCoarseCodes> CoarseScorer<'a, C> {
 fn mean_square(kind: RowScore, scales: &[[u8; 4]], norms: &[[u8; 4]]) -> f64 {
     let square = |scale: &[u8; 4]| f64::from(f32::from_le_bytes(*scale)).powi(2);
     let sum = match kind {
-        RowScore::Dot => sum_of(scales, norms, |scale, _| square(scale)),
+        RowScore::Dot => sum_of([scales], |[scale]| square(scale)),
         RowScore::Cosine { query_norm } => {
-            sum_of(scales, norms, |scale, norm| ratio(square(scale), query_norm, norm))
+            sum_of([scales, norms], |[scale, norm]| ratio(square(scale), query_norm, norm))
         }
-        RowScore::Relatif => sum_of(scales, norms, |scale, norm| ratio(square(scale), 1.0, norm)),
+        RowScore::Relatif => sum_of([scales, norms], |[scale, norm]| ratio(square(scale), 1.0, norm)),
     };
     let mean = sum / scales.len().max(1) as f64;
     if mean.is_finite() { mean } else { 0.0 }
-}
-
-/// Sums that are taken side by side: a processor then does not wait for one addition before it begins the next.
-const LANES: usize = 8;
-
-fn sum_of(scales: &[[u8; 4]], norms: &[[u8; 4]], term: impl Fn(&[u8; 4], &[u8; 4]) -> f64) -> f64 {
-    let mut sums = [0.0; LANES];
-    for (scales, norms) in scales.chunks(LANES).zip(norms.chunks(LANES)) {
-        for (sum, (scale, norm)) in sums.iter_mut().zip(scales.iter().zip(norms)) {
-            *sum += term(scale, norm);
-        }
-    }
-    sums.iter().sum()
 }
 
 fn ratio(square: f64, query_norm: f64, norm: &[u8; 4]) -> f64 {

@@ -273,7 +273,7 @@ pub(super) fn code_dots<L: CodeLanes, const Q: usize>(
 
 /// Rows that are asked for ahead of the one that is read. Of 3, 8 and all, walks over a graph of 30,000 rows were fastest
 /// with 8: with all a processor has more requests than it can hold.
-const ROWS_AHEAD: usize = 8;
+pub(super) const ROWS_AHEAD: usize = 8;
 
 /// The sum of each of the named rows with the one query. `rows` is all rows, one after the other; the first of `named`
 /// that is not among them is given back, and what `out` then holds is of no use.

@@ -2,7 +2,7 @@
 //! built, and none has to become a query first.
 
 use super::backend::Kernels;
-use super::codes::{CODE_BLOCK, code_row_bytes};
+use super::codes::{CODE_BLOCK, ROWS_AHEAD, code_row_bytes};
 use super::error::KernelError;
 
 /// Blocks of codes, two at a time, in registers of one instruction set. A value of the implementing type proves that the
@@ -22,6 +22,10 @@ pub(super) trait PairLanes: Copy {
 
     /// What [`multiply_add`](Self::multiply_add) adds too much over a whole row.
     fn excess(self, own: &[[u8; CODE_BLOCK]]) -> i32;
+
+    /// Asks for a row that will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _row: &[[u8; CODE_BLOCK]]) {}
 }
 
 /// Pairs of rows without vector registers: the specification.
@@ -64,10 +68,17 @@ pub(super) fn row_dots_at<L: PairLanes>(
     out: &mut [i32],
 ) -> Option<u32> {
     let (own, blocks) = (own.as_chunks::<CODE_BLOCK>().0, rows.as_chunks::<CODE_BLOCK>().0);
+    let row_of = |row: u32| blocks.get(row as usize * own.len()..)?.get(..own.len());
+    let prefetch = |row: &u32| {
+        if let Some(row) = row_of(*row) {
+            lanes.prefetch(row);
+        }
+    };
+    named.iter().take(ROWS_AHEAD).for_each(prefetch);
     let excess = lanes.excess(own);
-    for (&name, out) in named.iter().zip(out) {
-        let row = blocks.get(name as usize * own.len()..).and_then(|rows| rows.get(..own.len()));
-        let Some(row) = row else { return Some(name) };
+    for (place, (&name, out)) in named.iter().zip(out).enumerate() {
+        named.get(place + ROWS_AHEAD).into_iter().for_each(prefetch);
+        let Some(row) = row_of(name) else { return Some(name) };
         let pairs = own.iter().zip(row);
         let sums = pairs.fold(lanes.zero(), |sums, (own, other)| lanes.multiply_add(sums, own, other));
         *out = lanes.total(sums) - excess;
@@ -77,15 +88,14 @@ pub(super) fn row_dots_at<L: PairLanes>(
 
 impl Kernels {
     /// Sum of the products of the codes of one row, of `width` values and padded, with those of each of the rows that `named`
-    /// names, in that order, out of `rows`, the codes of all rows.
+    /// names, in that order, out of `rows`, the codes of all rows. Rows are asked of memory ahead of their turn.
     ///
     /// # Errors
     /// `own` is not the codes of a row, `sums` has not one place for each name, or a named row is not among `rows`; what `sums`
     /// holds is then of no use.
     ///
     /// # Complexity
-    /// O(named x width), no allocation. Memory is not asked for rows ahead of their turn:
-    /// [`prefetch_rows`](Self::prefetch_rows).
+    /// O(named x width), no allocation.
     ///
     /// ```
     /// let mut rows = [0; 64]; // two rows of one code: 3 and -2

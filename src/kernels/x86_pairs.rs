@@ -13,6 +13,7 @@ use std::arch::x86_64::{
 use super::codes::{CODE_BLOCK, CodeLanes};
 use super::pairs::{self, PairLanes};
 use super::x86::{Avx2, Avx2Vnni};
+use super::x86_codes::prefetch;
 
 impl Avx2 {
     /// See [`row_dots_at`](pairs::row_dots_at).
@@ -57,6 +58,11 @@ impl PairLanes for Avx2 {
     fn excess(self, _own: &[[u8; CODE_BLOCK]]) -> i32 {
         0
     }
+
+    #[inline(always)]
+    fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
+        prefetch(row);
+    }
 }
 
 impl Avx2Vnni {
@@ -100,5 +106,10 @@ impl PairLanes for Avx2Vnni {
         // 0 is lifted to 128.
         let sums = own.iter().fold(self.zero(), |sums, own| self.multiply_add(sums, own, &[0; CODE_BLOCK]));
         PairLanes::total(self, sums)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
+        prefetch(row);
     }
 }

@@ -221,6 +221,17 @@ impl Beam {
         Ok(())
     }
 
+    /// Walks over a level from the rows that [`nearest`](Self::nearest) holds, and leaves the `most` best rows there.
+    pub(super) fn walk<S: Space>(&mut self, space: &S, level: u32, most: usize) -> Result<(), S::Error> {
+        self.enter(space, most)?;
+        while self.follow(space, level)? {
+            // Scoring the others takes longer than memory takes to answer.
+            self.ask_for_next(space, level);
+            self.score(space)?;
+        }
+        Ok(())
+    }
+
     /// Begins a walk over a level from the rows that [`nearest`](Self::nearest) holds, which [`walk_in_turns`] leads to its end:
     /// the `most` best rows are there then. A row is visited at most once, so that a walk ends whatever the links are.
     pub(super) fn enter<S: Space>(&mut self, space: &S, most: usize) -> Result<(), S::Error> {
@@ -264,6 +275,11 @@ impl Beam {
         self.steps.scored += self.new.len() as u64;
         self.nearest.offer_all(&self.new, &self.scores, &mut self.near);
         Ok(())
+    }
+
+    /// From the row that [`begin`](Self::begin) scored down to, but not including, `level`, to the best row of each.
+    pub(super) fn descend<S: Space>(&mut self, space: &S, top: u32, level: u32) -> Result<(), S::Error> {
+        (level + 1..=top).rev().try_for_each(|level| self.walk(space, level, 1))
     }
 }
 

@@ -176,11 +176,6 @@ impl Space for Towards<'_> {
     }
 
     #[inline]
-    fn ask_for_rows(&self, rows: &[u32]) {
-        self.space.ask_for_rows(rows);
-    }
-
-    #[inline]
     fn scores(&self, rows: &[u32], sums: &mut Vec<i32>, scores: &mut Vec<f32>) -> Result<(), BuildStop> {
         self.space.similarities(self.row, rows, sums, scores)
     }

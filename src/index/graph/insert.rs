@@ -7,7 +7,7 @@
 //!
 //! References: Malkov and Yashunin 2018, algorithm 1; Manohar et al., "ParlayANN", PPoPP 2024, section 3 (growing batches).
 
-use super::beam::{Beam, Scored, walk_in_turns};
+use super::beam::{Beam, Scored};
 use super::draft::{Draft, Towards};
 use super::error::BuildStop;
 use super::select::Selection;
@@ -16,21 +16,15 @@ use super::work::GraphWork;
 use crate::base::RandomStream;
 use crate::base::limits::{GRAPH_BATCH_PART, GRAPH_LEVELS_MAX};
 
-/// Rows that one thread looks for the links of at once, in turns.
-const ROWS_IN_TURNS: usize = 4;
-
 /// Memory of one thread, and what it found.
 #[derive(Debug, Default)]
 pub(super) struct Worker {
-    /// One for each of the rows that are looked around in turns.
-    beams: Vec<Beam>,
+    pub(super) beam: Beam,
     selection: Selection,
     candidates: Vec<Scored>,
     lists: Vec<List>,
     links: Vec<u32>,
     rows: Vec<u32>,
-    sums: Vec<i32>,
-    similarities: Vec<f32>,
 }
 
 /// Links of a row on a level, as a range of a worker's links.
@@ -51,66 +45,41 @@ struct Request {
 }
 
 impl Worker {
-    /// The `most` rows nearest to `row` on the base level, nearest first, reached from the entry.
+    /// Leaves the `most` rows nearest to `row` on `level` in the beam, reached from the entry.
     pub(super) fn look_around(
         &mut self,
         space: &CodedSpace<'_>,
         draft: &Draft,
         row: u32,
+        level: u32,
         most: usize,
-    ) -> Result<&[Scored], BuildStop> {
-        let part = Part { space, draft, beam: most };
-        self.look_around_in_turns(&part, &[(row, 0)], |_, _, _| Ok(()))?;
-        Ok(self.beams.first().map_or(&[], |beam| beam.nearest.rows()))
-    }
-
-    /// Finds the links of new rows, each with its level.
-    fn find(&mut self, part: &Part<'_>, rows: &[(u32, u32)]) -> Result<(), BuildStop> {
-        let Part { space, draft, .. } = *part;
-        self.look_around_in_turns(part, rows, |worker, place, level| {
-            let (Some(beam), Some((row, _))) = (worker.beams.get(place), rows.get(place)) else {
-                return Ok(());
-            };
-            worker.candidates.clear();
-            let near = beam.nearest.rows().iter();
-            worker.candidates.extend(near.filter(|near| !draft.is_attached(near.row())));
-            let start = worker.links.len();
-            let (candidates, most) = (&worker.candidates, draft.links_max(1));
-            worker.selection.select(space, draft, candidates, most, &mut worker.links)?;
-            worker.lists.push(List { level, row: *row, start, end: worker.links.len() });
-            Ok(())
-        })
-    }
-
-    /// Walks from the entry towards each of `rows`, down to the base, and gives the place among `rows` and the level to `each`
-    /// wherever the beam holds the rows nearest to it on one of its levels.
-    fn look_around_in_turns(
-        &mut self,
-        part: &Part<'_>,
-        rows: &[(u32, u32)],
-        mut each: impl FnMut(&mut Self, usize, u32) -> Result<(), BuildStop>,
     ) -> Result<(), BuildStop> {
-        let Part { space, draft, beam: most } = *part;
-        if self.beams.len() < rows.len() {
-            self.beams.resize_with(rows.len(), Beam::default);
-        }
-        self.beams.iter_mut().for_each(|beam| beam.nearest.begin(1));
+        self.beam.nearest.begin(1);
         let Some(entry) = draft.entry() else { return Ok(()) };
-        let towards: Vec<Towards<'_>> =
-            rows.iter().map(|(row, _)| Towards { space, draft, row: *row }).collect();
-        for (beam, towards) in self.beams.iter_mut().zip(&towards) {
-            beam.begin(towards, entry)?;
+        let towards = Towards { space, draft, row };
+        self.beam.begin(&towards, entry)?;
+        self.beam.descend(&towards, draft.top(), level)?;
+        self.beam.walk(&towards, level, most)
+    }
+
+    /// Finds the links of a new row of level `level`.
+    fn find(&mut self, part: &Part<'_>, row: u32, level: u32) -> Result<(), BuildStop> {
+        let Part { space, draft, beam } = *part;
+        if draft.entry().is_none() {
+            return Ok(());
         }
-        for level in (0..=draft.top()).rev() {
-            let mut going = Vec::with_capacity(rows.len());
-            for ((beam, towards), (_, own)) in self.beams.iter_mut().zip(&towards).zip(rows) {
-                beam.enter(towards, if level > *own { 1 } else { most })?;
-                going.push((beam, towards));
+        let top = level.min(draft.top());
+        self.look_around(space, draft, row, top, beam)?;
+        for level in (0..=top).rev() {
+            if level < top {
+                self.beam.walk(&Towards { space, draft, row }, level, beam)?;
             }
-            walk_in_turns(going, level)?;
-            for (place, _) in rows.iter().enumerate().filter(|(_, (_, own))| level <= *own) {
-                each(self, place, level)?;
-            }
+            self.candidates.clear();
+            let near = self.beam.nearest.rows().iter();
+            self.candidates.extend(near.filter(|near| !draft.is_attached(near.row())));
+            let start = self.links.len();
+            self.selection.select(space, draft, &self.candidates, draft.links_max(1), &mut self.links)?;
+            self.lists.push(List { level, row, start, end: self.links.len() });
         }
         Ok(())
     }
@@ -126,10 +95,10 @@ impl Worker {
         if self.rows.len() <= most {
             self.links.extend_from_slice(&self.rows);
         } else {
-            space.ask_for_rows(&self.rows);
-            space.similarities(row, &self.rows, &mut self.sums, &mut self.similarities)?;
+            let beam = &mut self.beam;
+            space.similarities(row, &self.rows, &mut beam.sums, &mut beam.scores)?;
             self.candidates.clear();
-            let scored = self.rows.iter().zip(&self.similarities);
+            let scored = self.rows.iter().zip(&beam.scores);
             self.candidates.extend(scored.map(|(&row, &score)| Scored::new(score, row)));
             self.candidates.sort_unstable_by(|left, right| right.cmp(left));
             self.selection.select(space, draft, &self.candidates, most, &mut self.links)?;
@@ -178,8 +147,8 @@ pub(super) fn insert(
         let batch = (draft.rows() as usize / GRAPH_BATCH_PART).clamp(1, rest.len());
         let (now, later) = rest.split_at(batch);
         let m = draft.links_max(1);
-        let levelled = now.iter().map(|row| (*row, next_level(stream, m).min(highest as u32)));
-        insert_batch(space, draft, &levelled.collect::<Vec<_>>(), beam, &mut workers, work)?;
+        let levels: Vec<u32> = now.iter().map(|_| next_level(stream, m).min(highest as u32)).collect();
+        insert_batch(space, draft, (now, &levels), beam, &mut workers, work)?;
         (work.advance)(batch as u64);
         rest = later;
     }
@@ -189,17 +158,17 @@ pub(super) fn insert(
 fn insert_batch(
     space: &CodedSpace<'_>,
     draft: &mut Draft,
-    rows: &[(u32, u32)],
+    (rows, levels): (&[u32], &[u32]),
     beam: usize,
     workers: &mut [Worker],
     work: &GraphWork<'_>,
 ) -> Result<(), BuildStop> {
     let slice = work.slice_rows(space.width());
     let part = Part { space, draft, beam };
-    work.in_slices(rows.len(), [slice, ROWS_IN_TURNS], workers, |worker, places| {
-        worker.find(&part, &rows[places])
+    work.in_slices(rows.len(), slice, workers, |worker, place| {
+        worker.find(&part, rows[place], levels[place])
     })?;
-    rows.iter().for_each(|(row, level)| draft.place(*row, *level));
+    rows.iter().zip(levels).for_each(|(row, level)| draft.place(*row, *level));
     let mut requests = Vec::new();
     workers.iter_mut().for_each(|worker| worker.set_links(draft, |request| requests.push(request)));
     requests.sort_unstable();
@@ -207,9 +176,7 @@ fn insert_batch(
     let groups: Vec<&[Request]> = requests.chunk_by(same).collect();
     let part = Part { space, draft, beam };
     // Answering takes about a tenth of the time of finding.
-    work.in_slices(groups.len(), [10 * slice, 1], workers, |worker, places| {
-        groups[places].iter().try_for_each(|group| worker.answer(&part, group))
-    })?;
+    work.in_slices(groups.len(), 10 * slice, workers, |worker, group| worker.answer(&part, groups[group]))?;
     workers.iter_mut().for_each(|worker| worker.set_links(draft, |_| ()));
     Ok(())
 }

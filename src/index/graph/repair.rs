@@ -100,8 +100,8 @@ pub(super) fn repair(
         if tree.is_reached(row) {
             continue;
         }
-        let near = worker.look_around(space, draft, row, GRAPH_REPAIR_BEAM)?;
-        let near: Vec<u32> = near.iter().map(|near| near.row()).collect();
+        worker.look_around(space, draft, row, 0, GRAPH_REPAIR_BEAM)?;
+        let near: Vec<u32> = worker.beam.nearest.rows().iter().map(|near| near.row()).collect();
         let near = near.into_iter().filter(|near| !draft.is_attached(*near)).collect::<Vec<u32>>();
         let mut from = None;
         for near in near.into_iter().filter(|near| tree.is_reached(*near)) {

@@ -97,12 +97,6 @@ impl<'a> CodedSpace<'a> {
         self.kernels.prefetch(links);
     }
 
-    /// Asks memory for what similarities to `rows` are made from, which are asked for next.
-    pub(super) fn ask_for_rows(&self, rows: &[u32]) {
-        self.kernels.prefetch_rows(self.codes, code_row_bytes(self.width), rows);
-        self.kernels.prefetch_at(&self.weights, rows);
-    }
-
     /// The similarity of `row` to each of `rows`.
     pub(super) fn similarities(
         &self,

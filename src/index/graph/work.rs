@@ -41,24 +41,24 @@ impl GraphWork<'_> {
         (GRAPH_SLICE_VALUES / width.max(1)).clamp(1, 1024)
     }
 
-    /// Does `each` for all numbers below `count`, in slices of `slice` numbers a worker, of which each call gets at most
-    /// `at_once`. Which worker does which number is left to chance: a worker's results must say what they are of.
+    /// Does `each` for every number below `count`, in slices of `slice` numbers a worker. Which worker does which number is
+    /// left to chance: a worker's results must say what they are of.
     ///
     /// # Errors
     /// The first of `each`, or that the work was cancelled.
     pub(super) fn in_slices<W: Send>(
         &self,
         count: usize,
-        [slice, at_once]: [usize; 2],
+        slice: usize,
         workers: &mut [W],
-        each: impl Fn(&mut W, Range<usize>) -> Result<(), BuildStop> + Sync + Send,
+        each: impl Fn(&mut W, usize) -> Result<(), BuildStop> + Sync + Send,
     ) -> Result<(), BuildStop> {
         for first in (0..count).step_by((slice * workers.len()).max(1)) {
             self.look_up()?;
             let end = count.min(first + slice * workers.len());
             match workers {
-                [worker, ..] if end - first == 1 => each(worker, first..end)?,
-                _ => self.pool.install(|| share(first..end, at_once.max(1), workers, &each))?,
+                [worker, ..] if end - first == 1 => each(worker, first)?,
+                _ => self.pool.install(|| share(first..end, workers, &each))?,
             }
         }
         Ok(())
@@ -87,18 +87,17 @@ impl GraphWork<'_> {
 
 fn share<W: Send>(
     numbers: Range<usize>,
-    at_once: usize,
     workers: &mut [W],
-    each: &(impl Fn(&mut W, Range<usize>) -> Result<(), BuildStop> + Sync + Send),
+    each: &(impl Fn(&mut W, usize) -> Result<(), BuildStop> + Sync + Send),
 ) -> Result<(), BuildStop> {
     let next = AtomicUsize::new(numbers.start);
     workers.par_iter_mut().try_for_each(|worker| {
         loop {
-            let number = next.fetch_add(at_once, Ordering::Relaxed);
+            let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= numbers.end {
                 return Ok(());
             }
-            each(worker, number..numbers.end.min(number + at_once))?;
+            each(worker, number)?;
         }
     })
 }
