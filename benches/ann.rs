@@ -4,8 +4,9 @@
 //! - `encode MODEL_DIR IN.txt OUT.npy [--threads N]`: the vector of each line.
 //! - `build VECTORS.npy STORE [--threads N]`: a new store of these vectors with keys r0, r1 and so on, and its indexes.
 //! - `search STORE QUERIES.npy [--k K] [--side proponents|opponents] [--plan scan|graph:EF] [--threads N] [--rounds R]
-//!   [--call N] [--found OUT.npy]`: asks every query in each round, N in a call, after a tenth of them that is not counted;
-//!   the numbers of the rows found, -1 where there were fewer, go to OUT.npy.
+//!   [--call N] [--found OUT.npy]`: asks every query in each round, N in a call, after a round that is not counted, as the
+//!   processes of other libraries are asked the same queries at one setting after the other; the numbers of the rows found, -1
+//!   where there were fewer, go to OUT.npy.
 //! - `first STORE QUERY.npy [--plan PLAN] [--threads N]`: time from the start of `main` to the first answer.
 //!
 //! Run without one of these it does nothing. Threads are those of the store.
@@ -42,9 +43,6 @@ const BATCH_TEXTS: usize = 16;
 
 /// Queries of one call unless told otherwise: the peers are given all of a round in one.
 const CALL_QUERIES: usize = 256;
-
-/// Queries of the part of a round that is not counted: one in this many.
-const WARM_PART: usize = 10;
 
 const MODES: [&str; 5] = ["plans", "encode", "build", "search", "first"];
 
@@ -278,7 +276,7 @@ fn search(arguments: &Arguments) -> Outcome<Value> {
     let base = process_bytes("VmRSS");
     let reader = Reader::open_at(path, arguments.options())?;
     let snapshot = reader.snapshot();
-    ask(&snapshot, &queries[..queries.len().div_ceil(WARM_PART)], k, call)?;
+    ask(&snapshot, &queries, k, call)?;
     let (mut seconds, mut found) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
         let begun = Instant::now();
