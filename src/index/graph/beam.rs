@@ -91,15 +91,23 @@ impl Visited {
 pub(super) struct Nearest {
     rows: Vec<Scored>,
     most: usize,
+    /// So many of the best are followed.
+    followed: usize,
     /// No row before this place is still to be visited.
     next: usize,
 }
 
 impl Nearest {
-    /// Empties the list, for the `most` best rows.
+    /// Empties the list, for the `most` best rows, all of which are followed.
     pub(super) fn begin(&mut self, most: usize) {
+        self.begin_to_follow(most, most);
+    }
+
+    /// Empties the list, for the `most` best rows, of which the best `followed` are followed.
+    fn begin_to_follow(&mut self, followed: usize, most: usize) {
         self.rows.clear();
-        (self.most, self.next) = (most.max(1), 0);
+        let followed = followed.max(1);
+        (self.most, self.followed, self.next) = (most.max(followed), followed, 0);
     }
 
     /// Keeps the row if it is among the best.
@@ -136,10 +144,10 @@ impl Nearest {
         near.iter().take(count).for_each(|scored| self.offer(*scored));
     }
 
-    /// The best row that the walk has not been at.
+    /// The best row that the walk has not been at and is to follow.
     #[inline]
     fn take(&mut self) -> Option<u32> {
-        loop {
+        while self.next < self.followed {
             let scored = self.rows.get_mut(self.next)?;
             self.next += 1;
             if scored.0 & Scored::DONE == 0 {
@@ -147,12 +155,13 @@ impl Nearest {
                 return Some(scored.row());
             }
         }
+        None
     }
 
     /// The row that [`take`](Self::take) gives next, unless a better one is offered.
     #[inline]
     fn upcoming(&self) -> Option<u32> {
-        let later = self.rows.get(self.next..)?;
+        let later = self.rows.get(self.next..self.followed.min(self.rows.len()))?;
         later.iter().find(|scored| scored.0 & Scored::DONE == 0).map(|scored| scored.row())
     }
 
@@ -223,7 +232,7 @@ impl Beam {
 
     /// Walks over a level from the rows that [`nearest`](Self::nearest) holds, and leaves the `most` best rows there.
     pub(super) fn walk<S: Space>(&mut self, space: &S, level: u32, most: usize) -> Result<(), S::Error> {
-        self.enter(space, most)?;
+        self.enter(space, [most, most])?;
         while self.follow(space, level)? {
             // Scoring the others takes longer than memory takes to answer.
             self.ask_for_next(space, level);
@@ -233,12 +242,16 @@ impl Beam {
     }
 
     /// Begins a walk over a level from the rows that [`nearest`](Self::nearest) holds, which [`walk_in_turns`] leads to its end:
-    /// the `most` best rows are there then. A row is visited at most once, so that a walk ends whatever the links are.
-    pub(super) fn enter<S: Space>(&mut self, space: &S, most: usize) -> Result<(), S::Error> {
+    /// the `most` best rows are there then. The links of the best `followed` are followed. A row is visited at most once, so that a walk ends whatever the links are.
+    pub(super) fn enter<S: Space>(
+        &mut self,
+        space: &S,
+        [followed, most]: [usize; 2],
+    ) -> Result<(), S::Error> {
         self.visited.begin(space.row_count());
         self.starts.clear();
         self.starts.extend(self.nearest.rows().iter().map(|start| start.unmarked()));
-        self.nearest.begin(most);
+        self.nearest.begin_to_follow(followed, most);
         for &start in &self.starts {
             self.new.clear();
             self.visited.insert(&[start.row()], &mut self.new).map_err(|row| space.no_such_row(row))?;
@@ -348,6 +361,22 @@ mod tests {
         let rows: Vec<u32> = nearest.rows().iter().map(|scored| scored.row()).collect();
         assert_eq!(rows, [4, 2, 3]);
         assert_eq!([nearest.take(), nearest.take(), nearest.take()], [Some(4), Some(3), None]);
+    }
+
+    #[test]
+    fn more_rows_may_be_kept_than_are_followed() {
+        let mut nearest = Nearest::default();
+        nearest.begin_to_follow(2, 3);
+        for (score, row) in [(1.0, 1), (3.0, 2), (2.0, 3), (0.5, 4)] {
+            nearest.offer(Scored::new(score, row));
+        }
+        assert_eq!((nearest.take(), nearest.upcoming(), nearest.take()), (Some(2), Some(3), Some(3)));
+        // Row 1 is the third best.
+        assert_eq!((nearest.upcoming(), nearest.take()), (None, None));
+        let rows: Vec<u32> = nearest.rows().iter().map(|scored| scored.row()).collect();
+        assert_eq!(rows, [2, 3, 1]);
+        nearest.offer(Scored::new(2.5, 5));
+        assert_eq!((nearest.upcoming(), nearest.take(), nearest.take()), (Some(5), Some(5), None));
     }
 
     #[test]

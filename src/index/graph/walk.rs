@@ -2,16 +2,17 @@
 //!
 //! From the entry down the levels by the best row of each, then over the base level with a beam of the best rows; the rows
 //! that every walk scores join in at the end. Rows are scored by their coarse codes where that was asked for, half as many bytes
-//! to wait for: with the same beam the best rows are mostly left in it as often as with 8-bit codes (recall of the 10 best of
-//! 30,000 sentences .9896 instead of .9900), and whoever asks scores those again anyway. Where it pays is measured when a graph is
-//! made. Nothing that a graph says is believed: a row is visited at most once, and each is looked up before it is read.
+//! to wait for, and whoever asks scores what is found again anyway. The error of a coarse score may leave a row behind others
+//! that are as near, but hardly ever far behind: so more rows are kept than are followed. Where coarse codes pay is measured
+//! when a graph is made. Nothing that a graph says is believed: a row is visited at most once, and each is looked up before it is
+//! read.
 //!
 //! A walk waits for memory at every step, so several go on in turns: while one waits, others compute.
 
 use super::beam::{Beam, Scored, Space, walk_in_turns};
 use super::column::{GraphColumn, GraphRows, ReadError};
 use super::error::GraphError;
-use crate::base::limits::{GRAPH_FILTER_WIDENING_MAX, GRAPH_ROWS_MAX};
+use crate::base::limits::{GRAPH_COARSE_KEPT, GRAPH_FILTER_WIDENING_MAX, GRAPH_ROWS_MAX};
 use crate::base::{RowId, RowSet};
 use crate::index::coarse_scan::coarse_bases;
 use crate::kernels::{CoarseQueries, CoarseScore, CodeQueries, Kernels, ScaledCoarse, coarse_row_bytes};
@@ -61,7 +62,8 @@ pub struct Walk<'a> {
     pub coarse: Option<&'a CoarseQuestion>,
     /// Whether the lowest scores are looked for instead of the highest.
     pub opponents: bool,
-    /// Rows that the walk keeps, at least 1: more take longer and miss fewer.
+    /// Rows that the walk follows, at least 1: more take longer and miss fewer. Of a walk by 8-bit codes as many are kept, of one by
+    /// coarse codes [`GRAPH_COARSE_KEPT`] times as many.
     pub beam: usize,
     /// The rows that may be found; others are only walked over. All if there is none.
     pub eligible: Option<&'a RowSet>,
@@ -80,7 +82,7 @@ pub struct WalkCounts {
 /// looked at, of coarse ones if there are such, towards the end that is looked for: of opponents their negatives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// At most as many rows as the beam keeps.
+    /// At most as many rows as the walk keeps.
     pub rows: Vec<(RowId, f64)>,
     /// What was done.
     pub counts: WalkCounts,
@@ -259,7 +261,8 @@ impl Walker {
         for level in (0..=column.levels()).rev() {
             let mut going = Vec::with_capacity(walks.len());
             for ((beam, asked), walk) in self.beams.iter_mut().zip(asked).zip(walks) {
-                beam.enter(asked, if level == 0 { widened(walk, asked.row_count()) } else { 1 })?;
+                let followed = if level == 0 { widened(walk, asked.row_count()) } else { 1 };
+                beam.enter(asked, [followed, if level == 0 { kept(walk, followed) } else { 1 }])?;
                 going.push((beam, asked));
             }
             walk_in_turns(going, level)?;
@@ -289,7 +292,7 @@ impl Walker {
         }
         self.best.sort_unstable_by(|left, right| right.cmp(left));
         self.best.dedup_by_key(|scored| scored.row());
-        self.best.truncate(walk.beam.max(1));
+        self.best.truncate(kept(walk, walk.beam.max(1)));
         // Scores by coarse codes are those of the query, the others in units of its norm.
         let norm = walk.query.queries().first().map_or(0.0, |query| query.norm);
         let unit = if asked.coarse.is_some() { 1.0 } else { norm };
@@ -312,6 +315,11 @@ impl Walker {
         Asked::new(column, walk).scores_of_codes(rows, &mut beam.sums, &mut beam.scores)?;
         Ok(&beam.scores)
     }
+}
+
+/// Rows that are kept of a walk that follows `followed`.
+fn kept(walk: &Walk<'_>, followed: usize) -> usize {
+    if walk.coarse.is_some() { followed.saturating_mul(GRAPH_COARSE_KEPT) } else { followed }
 }
 
 /// The beam that leaves `walk.beam` rows if the eligible ones lie evenly.
