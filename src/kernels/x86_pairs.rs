@@ -6,14 +6,13 @@
 #![allow(unsafe_code, reason = "intrinsics of instruction sets that are detected at run time")]
 
 use std::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_dpbusd_epi32,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_xor_si256,
+    __m256i, _mm256_add_epi32, _mm256_dpbusd_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi8,
+    _mm256_xor_si256,
 };
 
 use super::codes::{CODE_BLOCK, CodeLanes};
 use super::pairs::{self, PairLanes};
 use super::x86::{Avx2, Avx2Vnni};
-use super::x86_codes::prefetch;
 
 impl Avx2 {
     /// See [`row_dots_at`](pairs::row_dots_at).
@@ -33,18 +32,15 @@ impl PairLanes for Avx2 {
 
     #[inline(always)]
     fn zero(self) -> __m256i {
-        // SAFETY: the token proves AVX.
-        unsafe { _mm256_setzero_si256() }
+        CodeLanes::zero(self)
     }
 
     #[inline(always)]
     fn multiply_add(self, sums: __m256i, own: &[u8; CODE_BLOCK], other: &[u8; CODE_BLOCK]) -> __m256i {
-        let (own, other) = (own.as_ptr(), other.as_ptr());
-        // SAFETY: the token proves AVX2; of each array two loads of 16 bytes read the 32 that it holds.
+        let (own, other) = (self.widen(own), self.widen(other));
+        // SAFETY: the token proves AVX2.
         unsafe {
-            let widened = |from: *const u8| _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast()));
-            let low = _mm256_madd_epi16(widened(own), widened(other));
-            let high = _mm256_madd_epi16(widened(own.add(16)), widened(other.add(16)));
+            let (low, high) = (_mm256_madd_epi16(own[0], other[0]), _mm256_madd_epi16(own[1], other[1]));
             _mm256_add_epi32(sums, _mm256_add_epi32(low, high))
         }
     }
@@ -61,7 +57,7 @@ impl PairLanes for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
-        prefetch(row);
+        CodeLanes::prefetch(self, row);
     }
 }
 
@@ -110,6 +106,6 @@ impl PairLanes for Avx2Vnni {
 
     #[inline(always)]
     fn prefetch(self, row: &[[u8; CODE_BLOCK]]) {
-        prefetch(row);
+        PairLanes::prefetch(self.without(), row);
     }
 }

@@ -233,16 +233,12 @@ impl Beam {
     /// Walks over a level from the rows that [`nearest`](Self::nearest) holds, and leaves the `most` best rows there.
     pub(super) fn walk<S: Space>(&mut self, space: &S, level: u32, most: usize) -> Result<(), S::Error> {
         self.enter(space, [most, most])?;
-        while self.follow(space, level)? {
-            // Scoring the others takes longer than memory takes to answer.
-            self.ask_for_next(space, level);
-            self.score(space)?;
-        }
-        Ok(())
+        walk_in_turns(vec![(self, space)], level)
     }
 
     /// Begins a walk over a level from the rows that [`nearest`](Self::nearest) holds, which [`walk_in_turns`] leads to its end:
-    /// the `most` best rows are there then. The links of the best `followed` are followed. A row is visited at most once, so that a walk ends whatever the links are.
+    /// the `most` best rows are there then, and the links of the best `followed` of them were followed. A row is visited at most
+    /// once, so that a walk ends whatever the links are.
     pub(super) fn enter<S: Space>(
         &mut self,
         space: &S,
@@ -312,12 +308,14 @@ pub(super) fn walk_in_turns<S: Space>(mut going: Vec<(&mut Beam, &S)>, level: u3
         going.truncate(kept);
         let is_alone = going.len() == 1;
         for (beam, space) in &mut going {
-            // Scoring the others takes longer than memory takes to answer.
+            // Alone, scoring is what memory has time for, and a better row may still turn up; otherwise the others' turns are.
             if is_alone {
                 beam.ask_for_next(*space, level);
+                beam.score(*space)?;
+            } else {
+                beam.score(*space)?;
+                beam.ask_for_next(*space, level);
             }
-            beam.score(*space)?;
-            beam.ask_for_next(*space, level);
         }
     }
     Ok(())

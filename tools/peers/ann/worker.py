@@ -65,6 +65,7 @@ def build(task, peer):
 
 
 def touch(peer, queries):
+    """Asks the queries once, as many as take about TOUCH_SECONDS."""
     begun = time.perf_counter()
     for first in range(0, len(queries), WARM_QUERIES):
         peer.search(queries[first : first + WARM_QUERIES], 10, FIRST_EFFORT)
