@@ -220,6 +220,7 @@ fn build(arguments: &Arguments) -> Outcome<Value> {
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(matrix),
+        sketches: None,
         column: None,
         on_duplicate: OnDuplicate::Error,
     };

@@ -58,6 +58,7 @@ impl Batch {
             keys: keys.as_mut(),
             metadata: None,
             embeddings: Some(Matrix::from_npy(&self.vectors, "vectors")?),
+            sketches: None,
             column: None,
             on_duplicate: OnDuplicate::Replace,
         };

@@ -94,6 +94,7 @@ fn import(folder: &Path, vectors: &[u8], width: usize) -> Outcome<f64> {
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(vectors, "vectors.npy")?),
+        sketches: None,
         column: None,
         on_duplicate: OnDuplicate::Error,
     };

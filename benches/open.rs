@@ -43,6 +43,7 @@ fn build(path: &Path, rows: usize, width: usize) -> Outcome<()> {
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(&bytes, "vectors")?),
+        sketches: None,
         column: None,
         on_duplicate: OnDuplicate::Error,
     };

@@ -12,16 +12,17 @@
 //! | --- | --- | --- |
 //! | 0 | [`base`] | numbers, limits, checked bytes, checksums, random streams, row sets, progress and cancellation |
 //! | 1 | [`kernels`] | dot products: a scalar specification, AVX2 and AVX-512, all bit for bit the same |
-//! | 1 | [`stats`] | how sure a mean is |
+//! | 1 | [`stats`] | rank correlation, discrimination, normal scores, intervals from resampling |
 //! | 1 | [`filter`] | SQL conditions over declared metadata fields, evaluated to row sets |
 //! | 2 | [`mod@format`] | bytes to structs and back; the twin of the pages in `storage-format/` |
 //! | 2 | [`sources`] | readers of JSON Lines, CSV, text, npy and safetensors |
 //! | 3 | [`storage`] | files with explicit durability, on a disk or simulated; catalog, commit, manifest, pins |
 //! | 3 | [`index`] | which rows are looked at: all of them, by codes with a bound or by stored values, or those that a graph leads to |
+//! | 3 | [`sketch`] | compressed gradients of rows: their schema, their layout, the files that collectors write |
 //! | 4 | [`encoder`] | text to vectors, behind one trait with a content fingerprint |
 //! | 4 | [`attribution`] | both ends of a set of scores, in a total order; how unusual a score is |
 //! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, compact, query, verify |
-//! | 6 | [`evaluation`] | how good the answers are: recall of the planner against exact answers |
+//! | 6 | [`evaluation`] | how good the answers are: recall against exact answers, linear datamodelling score against retrained models |
 //! | 7 | `answers` | what every face shows, as JSON, JSON Lines, CSV and tables (feature `cli`) |
 //! | 9 | `cli` | the command line (feature `cli`) |
 //!
@@ -59,6 +60,7 @@ pub mod filter;
 pub mod format;
 pub mod index;
 pub mod kernels;
+pub mod sketch;
 pub mod sources;
 pub mod stats;
 pub mod storage;

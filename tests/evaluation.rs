@@ -43,6 +43,7 @@ fn import(store: &mut Store, column: &str, segment: usize) {
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(&bytes, "vectors.npy").unwrap()),
+        sketches: None,
         column: Some(column.to_owned()),
         on_duplicate: OnDuplicate::Error,
     };

@@ -75,6 +75,7 @@ fn build_of(values: &[f32], options: &OpenOptions) -> (Arc<SimulatedStorage>, St
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(&bytes, "vectors.npy").unwrap()),
+        sketches: None,
         column: None,
         on_duplicate: OnDuplicate::Error,
     };

@@ -46,6 +46,7 @@ fn import(store: &mut Store, segment: usize) {
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(&bytes, "vectors.npy").unwrap()),
+        sketches: None,
         column: None,
         on_duplicate: OnDuplicate::Error,
     };

@@ -96,6 +96,7 @@ fn build(path: &Path, element: ElementType, rows: &[Row]) {
             keys: keys.as_mut(),
             metadata: None,
             embeddings: Some(Matrix::from_npy(&bytes, "vectors.npy").unwrap()),
+            sketches: None,
             column: None,
             on_duplicate: OnDuplicate::Error,
         };

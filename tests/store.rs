@@ -294,6 +294,7 @@ fn import(store: &mut Store, keys: &str, values: &[f32], column: Option<&str>) -
         keys: keys.as_mut(),
         metadata: None,
         embeddings: Some(Matrix::from_npy(&bytes, "E.npy").unwrap()),
+        sketches: None,
         column: column.map(Into::into),
         on_duplicate: OnDuplicate::Error,
     };

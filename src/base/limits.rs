@@ -89,6 +89,12 @@ pub const EMBEDDING_WIDTH_MAX: usize = 65_536;
 /// Values of one sketch row, all modules laid end to end.
 pub const SKETCH_WIDTH_MAX: usize = 16 * 1024 * 1024;
 
+/// Members (checkpoints) of a sketch column: ten runs with several checkpoints each, and room above that.
+pub const SKETCH_MEMBERS_MAX: u32 = 256;
+
+/// Bytes of a sketch schema: some hundred for each module. It stands in the catalog and in every manifest.
+pub const SKETCH_SCHEMA_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Modules of a sketch schema. Large language models have a few thousand linear layers.
 pub const SKETCH_MODULES_MAX: usize = 16_384;
 

@@ -42,7 +42,7 @@ struct Change {
     /// Declare a metadata field; rows that are there keep what they have under this name
     #[arg(long, value_name = "NAME:TYPE", value_parser = parse_field)]
     add_field: Option<FieldDeclaration>,
-    /// Add a column; ENCODER as in "ascribe create --help"
+    /// Add a column; ENCODER as in "ascribe create --help", or the schema of gradient sketches: a file SCHEMA.json
     #[arg(long, value_name = "NAME=ENCODER")]
     add_column: Option<String>,
     /// Drop a column with all its vectors

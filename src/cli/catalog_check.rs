@@ -144,6 +144,8 @@ mod tests {
                 next_column: crate::base::ColumnId(1),
                 next_counter: 1,
                 fields,
+                next_curvature: 1,
+                curvatures: Vec::new(),
                 columns: Vec::new(),
             },
             segments: Vec::new(),

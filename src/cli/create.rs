@@ -5,17 +5,17 @@ use std::fs;
 use clap::Args;
 
 use super::failure::Failure;
-use super::schema::{parse_column, parse_field};
+use super::schema::{parse_column, parse_field, parse_sketch};
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use crate::answers::schema_report;
 use crate::base::FieldDeclaration;
-use crate::engine::{CreateOptions, EMBEDDING_COLUMN_NAME, Store};
+use crate::engine::{CreateOptions, EMBEDDING_COLUMN_NAME, SKETCH_COLUMN_NAME, Store};
 
 /// Make a new store
 ///
-/// A store keeps rows (key, text, fields) and, for each of its columns, one vector a row. The first column is
-/// called "embedding"; more can be added later with "ascribe alter".
+/// A store keeps rows (key, text, fields) and, for each of its columns, one vector or one gradient sketch a row. The
+/// first column of vectors is called "embedding", of sketches "sketch"; more can be added later with "ascribe alter".
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -27,8 +27,12 @@ pub(super) struct CreateArguments {
     /// Where vectors come from: "vectors:DIM" (you bring them), "hashed[:DIM]" (made from words, no model needed), or the
     /// folder of a BERT model such as ./MiniLM, which is copied into the store; ":f16", ":bf16" or ":int8" behind it stores
     /// smaller values than f32
-    #[arg(long, value_name = "ENCODER", required = true)]
-    encoder: String,
+    #[arg(long, value_name = "ENCODER", required_unless_present = "sketch")]
+    encoder: Option<String>,
+    /// A column of gradient sketches, called "sketch": a JSON file with their schema (as in the sketch files of a collector),
+    /// with ":f16", ":bf16" or ":int8" behind it to store smaller values than f32
+    #[arg(long, value_name = "SCHEMA.json")]
+    sketch: Option<String>,
     /// Declare a metadata field that filters may use; types: text, integer, float, boolean, timestamp
     #[arg(long = "field", value_name = "NAME:TYPE", value_parser = parse_field)]
     fields: Vec<FieldDeclaration>,
@@ -38,7 +42,13 @@ pub(super) struct CreateArguments {
 
 impl CreateArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let columns = vec![parse_column(EMBEDDING_COLUMN_NAME, &self.encoder)?];
+        let mut columns = Vec::new();
+        if let Some(encoder) = &self.encoder {
+            columns.push(parse_column(EMBEDDING_COLUMN_NAME, encoder)?);
+        }
+        if let Some(schema) = &self.sketch {
+            columns.push(parse_sketch(SKETCH_COLUMN_NAME, schema)?);
+        }
         let create = CreateOptions { fields: self.fields, columns };
         let path = &self.store.path;
         let made = !path.exists();

@@ -12,12 +12,14 @@ use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_backg
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::import_report;
 use crate::engine::{Import, OnDuplicate};
-use crate::sources::{FieldNames, Source, open_path};
+use crate::sketch::SketchFile;
+use crate::sources::{FieldNames, Source, TensorSet, open_path};
 
-/// Add rows whose vectors are already computed, as one commit
+/// Add rows whose vectors or gradient sketches are already computed, as one commit
 ///
-/// Row i of the vectors belongs to line i of the keys. Where the keys are in the store already and the column is
-/// still empty for them, the vectors fill it. All rows are taken in, or none.
+/// Row i of the vectors and sketches belongs to line i of the keys. Where the keys are in the store already and the
+/// column is still empty for them, they fill it; a column for sketches is added if there is none. All rows are taken in,
+/// or none.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example (keys.jsonl: one {\"key\": ...} a line; vectors.npy: float32 of shape [rows, 4]):
@@ -35,11 +37,15 @@ pub(super) struct ImportArguments {
     /// Vectors: .npy or .safetensors of shape [rows, DIM]
     #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
+    /// Compressed gradients: a sketch file (.safetensors) as a collector writes it
+    #[arg(long, value_name = "FILE")]
+    sketches: Option<PathBuf>,
     /// More fields of the rows: JSONL, CSV, Parquet or Arrow, in the order of the keys
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
-    /// Column that takes the vectors [default: the only one that can]
-    #[arg(long, value_name = "NAME", requires = "embeddings")]
+    /// Column that takes the vectors, or the sketches if no vectors are given [default: the only one that can; for sketches
+    /// the one of their schema, or a new one "sketch"]
+    #[arg(long, value_name = "NAME")]
     column: Option<String>,
     /// What to do with a key that is there already
     #[arg(long, value_name = "WHAT", default_value = "error", value_parser = duplicates())]
@@ -65,7 +71,17 @@ impl ImportArguments {
             Some((path, bytes)) => Some(matrix_of(path, bytes)?),
             None => None,
         };
+        let sketch_bytes = match &self.sketches {
+            Some(path) => Some((path, VectorFile::open(path, self.store.no_mmap)?)),
+            None => None,
+        };
+        let tensors = match &sketch_bytes {
+            Some((path, bytes)) => Some(TensorSet::new(bytes, &path.display().to_string())?),
+            None => None,
+        };
+        let sketches = tensors.as_ref().map(SketchFile::new).transpose()?;
         let import = Import {
+            sketches,
             keys: keys.source.as_mut(),
             metadata: metadata.as_mut().map(|opened| opened.source.as_mut() as &mut dyn Source),
             embeddings,

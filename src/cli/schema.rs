@@ -1,9 +1,12 @@
 //! Columns and fields as they are typed.
 
+use std::fs;
+
 use super::failure::Failure;
 use crate::base::{ElementType, FieldDeclaration, FieldType, check_name};
 use crate::encoder::{Device, EncoderSpecification};
 use crate::engine::{ColumnDefinition, ColumnEncoder};
+use crate::sketch::SketchSchema;
 
 /// Reads `NAME:TYPE`.
 pub(super) fn parse_field(text: &str) -> Result<FieldDeclaration, String> {
@@ -25,16 +28,26 @@ pub(super) fn parse_device(text: &str) -> Result<Device, String> {
 /// Reads `vectors:DIM`, `hashed[:DIM]` or the folder of a model, with the element type (`:f32`, `:f16`, `:bf16`, `:int8`) behind it if the
 /// values shall not be stored as f32.
 pub(super) fn parse_column(name: &str, text: &str) -> Result<ColumnDefinition, Failure> {
-    let (encoder, element) = match text.rsplit_once(':') {
-        Some((rest, last)) => match ElementType::from_name(last) {
-            Some(element) => (rest, element),
-            None => (text, ElementType::F32),
-        },
-        None => (text, ElementType::F32),
-    };
+    let (encoder, element) = split_element(text);
     let specification =
         EncoderSpecification::parse(encoder).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(ColumnDefinition { name: name.to_owned(), element, encoder: ColumnEncoder::BuiltIn(specification) })
+}
+
+/// The element type behind a specification, f32 where there is none.
+fn split_element(text: &str) -> (&str, ElementType) {
+    let named = text.rsplit_once(':').and_then(|(rest, last)| Some((rest, ElementType::from_name(last)?)));
+    named.unwrap_or((text, ElementType::F32))
+}
+
+/// Reads the schema of a sketch column from the file `text`, with an element type behind its name if the values shall not
+/// be stored as f32.
+pub(super) fn parse_sketch(name: &str, text: &str) -> Result<ColumnDefinition, Failure> {
+    let (path, element) = split_element(text);
+    let schema = fs::read_to_string(path)
+        .map_err(|error| Failure::Failed(format!("cannot read the schema {path}: {error}")))?;
+    let schema = SketchSchema::parse(&schema).map_err(|error| Failure::Failed(format!("{path}: {error}")))?;
+    Ok(ColumnDefinition { name: name.to_owned(), element, encoder: ColumnEncoder::Sketch(Box::new(schema)) })
 }
 
 /// Reads `NAME=SPEC`.
@@ -43,6 +56,9 @@ pub(super) fn parse_named_column(text: &str) -> Result<ColumnDefinition, Failure
         Failure::Usage(format!("{text:?} is no NAME=ENCODER, such as small=hashed:64 or other=vectors:384"))
     })?;
     check_name(name).map_err(|error| Failure::Usage(error.to_string()))?;
+    if split_element(specification).0.ends_with(".json") {
+        return parse_sketch(name, specification);
+    }
     parse_column(name, specification)
 }
 
@@ -66,7 +82,7 @@ mod tests {
             let column = parse_column("embedding", text).unwrap();
             match column.encoder {
                 ColumnEncoder::BuiltIn(specification) => (specification.to_string(), column.element),
-                ColumnEncoder::Given(_) => unreachable!(),
+                _ => unreachable!(),
             }
         };
         assert_eq!(read("vectors:384"), ("vectors:384".to_owned(), ElementType::F32));

@@ -93,7 +93,7 @@ impl Store {
         Ok(self.commit(transaction, "alter")?)
     }
 
-    /// Adds an embedding column. An encoder of text encodes the rows that are there; a column of ready vectors stays
+    /// Adds a column. An encoder of text encodes the rows that are there; a column of ready vectors or of sketches stays
     /// empty for them until an import fills it.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ impl Store {
         }
         let encoders = Arc::new(match &definition.encoder {
             ColumnEncoder::Given(encoder) => ColumnEncoders::alone(Arc::clone(encoder)),
-            ColumnEncoder::BuiltIn(_) => open_encoders(&self.context, &column).map_err(BatchError::from)?,
+            _ => open_encoders(&self.context, &column).map_err(BatchError::from)?,
         });
         let mut done = 0;
         for (position, view) in views.iter().enumerate() {
@@ -194,6 +194,7 @@ impl Store {
             return Err(AlterError::LastColumn { name: name.to_owned() });
         }
         let dropped = columns.remove(position).id;
+        transaction.next.store.curvatures.retain(|curvature| curvature.column != dropped);
         for segment in &mut transaction.next.segments {
             segment.columns.retain(|record| record.column != dropped);
         }

@@ -66,6 +66,14 @@ pub enum BatchError {
         /// What is wrong.
         reason: String,
     },
+    /// A gradient that cannot be stored.
+    #[error("{place}: {reason}")]
+    Gradient {
+        /// Where the row stood.
+        place: Place,
+        /// What is wrong.
+        reason: String,
+    },
     /// A row without what its column is made from.
     #[error(
         "{place}: column {column:?} needs a {what}, and this row has none; name the field with --{what} FIELD"

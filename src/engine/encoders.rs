@@ -87,7 +87,7 @@ pub(super) fn ready_encoder(encoder: &ColumnEncoder) -> Result<Option<Arc<dyn En
         ColumnEncoder::BuiltIn(EncoderSpecification::Vectors { width }) => {
             Ok(Some(Arc::new(VectorsEncoder::new(*width))))
         }
-        ColumnEncoder::BuiltIn(EncoderSpecification::Hashed { .. }) => Ok(None),
+        ColumnEncoder::BuiltIn(EncoderSpecification::Hashed { .. }) | ColumnEncoder::Sketch(_) => Ok(None),
     }
 }
 

@@ -6,19 +6,22 @@ use std::thread::Scope;
 use thiserror::Error;
 
 use super::batch::{BatchError, assign_keys, vectors_column};
+use super::filling::{Filling, Ready, check_rows, is_fill};
 use super::lanes::encode_texts;
 use super::matrix_column::{MatrixColumn, MatrixColumnError, Writing, matrix_place};
 use super::options::{OnDuplicate, Watch};
+use super::sketch_column::{SketchColumn, SketchColumnError, sketch_column};
 use super::store::Store;
 use super::transaction::{Transaction, TransactionError};
 use super::write::{Rows, append_values, embedding_header, fit_encoders, needs_text, write_embeddings};
 use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
 use crate::base::{Cancel, CommitSeq, SegmentId};
 use crate::format::{ColumnRecord, SegmentColumnRecord, SegmentRecord};
+use crate::sketch::{SketchFile, SketchFileError};
 use crate::sources::{Document, Matrix, Source, SourceError};
 use crate::storage::{ColumnFileWriter, FileError};
 
-/// What is imported: a keys file, and vectors and metadata in the same order.
+/// What is imported: a keys file, and vectors, sketches and metadata in the same order.
 pub struct Import<'a> {
     /// Keys, and further fields of each row.
     pub keys: &'a mut dyn Source,
@@ -26,7 +29,10 @@ pub struct Import<'a> {
     pub metadata: Option<&'a mut dyn Source>,
     /// One vector a row.
     pub embeddings: Option<Matrix<'a>>,
-    /// The column that takes the vectors; `None`: the only one that takes vectors.
+    /// One compressed gradient a row.
+    pub sketches: Option<SketchFile<'a>>,
+    /// The column that takes the vectors, or the sketches where there are no vectors; `None`: the only one that takes
+    /// vectors, and the one with the schema of the sketches, which is added where there is no sketch column yet.
     pub column: Option<String>,
     /// What happens to keys that are there already.
     pub on_duplicate: OnDuplicate,
@@ -34,7 +40,8 @@ pub struct Import<'a> {
 
 impl std::fmt::Debug for Import<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Import({}, {:?})", self.keys.name(), self.embeddings)
+        let sketches = self.sketches.as_ref().map(SketchFile::name);
+        write!(formatter, "Import({}, {:?}, {sketches:?})", self.keys.name(), self.embeddings)
     }
 }
 
@@ -61,6 +68,9 @@ pub enum ImportError {
     /// A row is refused.
     #[error("{0}; nothing was imported")]
     Batch(#[from] BatchError),
+    /// The sketch file is refused.
+    #[error("{0}; nothing was imported")]
+    Sketch(#[from] SketchFileError),
     /// The commit failed.
     #[error("{0}; nothing was imported")]
     Transaction(#[from] TransactionError),
@@ -78,6 +88,17 @@ pub enum ImportError {
 impl From<FileError> for ImportError {
     fn from(error: FileError) -> Self {
         Self::Transaction(error.into())
+    }
+}
+
+impl From<SketchColumnError> for ImportError {
+    fn from(error: SketchColumnError) -> Self {
+        match error {
+            SketchColumnError::Sketch(error) => Self::Sketch(error),
+            SketchColumnError::Batch(error) => Self::Batch(error),
+            SketchColumnError::File(error) => error.into(),
+            SketchColumnError::Cancelled => Self::Cancelled,
+        }
     }
 }
 
@@ -107,7 +128,8 @@ impl Store {
     /// Memory is that of keys and metadata; vectors go from the matrix to the file block by block, on a thread of their
     /// own, where possible while the keys are still being read.
     pub fn import(&mut self, mut import: Import<'_>, watch: Watch<'_>) -> Result<ImportReport, ImportError> {
-        let total = import.embeddings.as_ref().map(|matrix| matrix.rows() as u64);
+        let vectors = import.embeddings.as_ref().map(|matrix| matrix.rows() as u64);
+        let total = vectors.or_else(|| import.sketches.as_ref().map(|sketches| sketches.rows() as u64));
         watch.progress.begin("import", "rows", total);
         let outcome = self.import_rows(&mut import, watch);
         if outcome.is_err() {
@@ -126,21 +148,35 @@ impl Store {
         let column = target_column(import, &columns)?;
         let mut transaction = self.begin();
         let first = next_document(import)?;
-        let mut vectors = None;
+        let mut filling = Vec::new();
+        let context = Arc::clone(&self.context);
+        let storage = context.storage.as_ref();
         if let (Some(matrix), Some(column)) = (import.embeddings.clone(), column) {
             check_width(&matrix, &column)?;
-            if is_fill(&transaction, first.as_ref(), &column)? {
-                let documents = read_documents(import, first, watch)?;
-                check_rows(&matrix, documents.len(), import.keys.name())?;
-                return self.fill(transaction, &documents, &matrix, &column);
-            }
-            let (storage, abandoned) = (self.context.storage.as_ref(), Cancel::new());
-            vectors = Some(MatrixColumn { storage, matrix, column, watch, abandoned });
+            let abandoned = Cancel::new();
+            filling.push(Filling::Vectors(MatrixColumn { storage, matrix, column, watch, abandoned }));
         }
+        let sketches = import.sketches.take();
+        if let Some(sketches) = &sketches {
+            let named = import.column.as_deref().filter(|_| import.embeddings.is_none());
+            let column = sketch_column(&mut transaction, named, sketches)?;
+            filling.push(Filling::Sketches(SketchColumn { storage, sketches, column, watch }));
+        }
+        if is_fill(&transaction, first.as_ref(), &filling)? {
+            let documents = read_documents(import, first, watch)?;
+            let name = import.keys.name();
+            filling
+                .iter()
+                .try_for_each(|filling| filling.check_rows(documents.len(), name))
+                .map_err(mismatch)?;
+            return self.fill(transaction, &documents, &filling);
+        }
+        let vectors = filling.iter().find_map(Filling::vectors);
+        let gradients = filling.iter().find_map(Filling::sketches);
         let (rows, skipped) = std::thread::scope(|scope| {
-            let outcome =
-                self.import_segments(scope, &mut transaction, import, first, vectors.as_ref(), watch);
-            if let (Err(_), Some(vectors)) = (&outcome, &vectors) {
+            let ready = Ready { vectors, gradients };
+            let outcome = self.import_segments(scope, &mut transaction, import, first, ready, watch);
+            if let (Err(_), Some(vectors)) = (&outcome, vectors) {
                 vectors.abandoned.cancel();
             }
             outcome
@@ -156,7 +192,7 @@ impl Store {
         transaction: &mut Transaction,
         import: &mut Import<'_>,
         first: Option<Document>,
-        vectors: Option<&'env MatrixColumn<'_>>,
+        Ready { vectors, gradients }: Ready<'env>,
         watch: Watch<'_>,
     ) -> Result<(u64, u64), ImportError> {
         // Where no row may be left out, the disk can begin with the vectors while the keys are read and checked.
@@ -167,7 +203,13 @@ impl Store {
             });
         let documents = read_documents(import, first, watch)?;
         if let Some(vectors) = vectors {
-            check_rows(&vectors.matrix, documents.len(), import.keys.name())?;
+            let (name, rows) = (vectors.matrix.name(), vectors.matrix.rows());
+            check_rows(name, rows, documents.len(), import.keys.name()).map_err(mismatch)?;
+        }
+        if let Some(gradients) = gradients {
+            let sketches = gradients.sketches;
+            let (name, rows) = (sketches.name(), sketches.rows());
+            check_rows(name, rows, documents.len(), import.keys.name()).map_err(mismatch)?;
         }
         // A value that is text may be parsed if either input has nothing but text.
         let is_text = |source: &dyn Source| source.values_are_text();
@@ -187,17 +229,17 @@ impl Store {
             let writing = writing.take().or_else(|| {
                 vectors.map(|vectors| vectors.start(scope, transaction.take_segment_id(), kept.to_vec()))
             });
-            self.import_segment(transaction, documents, writing, is_typed, watch)?;
+            self.import_segment(transaction, documents, (writing, gradients, kept), is_typed, watch)?;
         }
         Ok((rows, skipped))
     }
 
-    /// Writes one segment, whose vectors another thread is writing.
+    /// Writes one segment, whose vectors another thread is writing; row i has the gradient of row `kept[i]`.
     fn import_segment(
         &self,
         transaction: &mut Transaction,
         documents: Vec<Document>,
-        writing: Option<Writing<'_>>,
+        (writing, gradients, kept): (Option<Writing<'_>>, Option<&SketchColumn<'_>>, &[usize]),
         is_typed: bool,
         watch: Watch<'_>,
     ) -> Result<(), ImportError> {
@@ -207,7 +249,8 @@ impl Store {
             Some(writing) => writing.segment,
             None => transaction.take_segment_id(),
         };
-        let columns = self.import_texts(transaction, segment, &documents, writing.is_some(), watch);
+        let has_values = writing.is_some() || gradients.is_some();
+        let columns = self.import_texts(transaction, segment, &documents, has_values, watch);
         let declared = &transaction.next.store.fields;
         let rows = columns.and_then(|columns| {
             let mut rows = Rows::new(declared);
@@ -218,6 +261,10 @@ impl Store {
         let ready = writing.map(Writing::finish).transpose()?;
         let (rows, mut columns) = rows?;
         columns.extend(ready);
+        if let Some(gradients) = gradients {
+            let rows: Vec<Option<usize>> = kept.iter().copied().map(Some).collect();
+            columns.push(gradients.write(segment, &rows)?);
+        }
         columns.sort_by_key(|record| record.column);
         transaction.add_segment(SegmentRecord { id: segment, place: segment, row_count, rows, columns })?;
         Ok(())
@@ -256,8 +303,7 @@ impl Store {
         &mut self,
         mut transaction: Transaction,
         documents: &[Document],
-        matrix: &Matrix<'_>,
-        column: &ColumnRecord,
+        filling: &[Filling<'_>],
     ) -> Result<ImportReport, ImportError> {
         let segments = transaction.base.inner.segments.len();
         // For each segment, which row of the input fills which row of the segment.
@@ -266,8 +312,8 @@ impl Store {
             let key = document.key.as_deref().unwrap_or_default();
             let Some((position, row)) = transaction.find(key)? else {
                 let reason = format!(
-                    "{}: key {key:?} is not in the store, but others of this import are: import new rows and rows whose column {:?} is to be filled apart",
-                    document.place, column.name
+                    "{}: key {key:?} is not in the store, but others of this import are: import new rows and rows of which a column is to be filled apart",
+                    document.place
                 );
                 return Err(ImportError::Mismatch { reason });
             };
@@ -280,10 +326,12 @@ impl Store {
             }
         }
         for (position, slots) in sources.iter().enumerate().filter(|(_, slots)| !slots.is_empty()) {
-            let record = self.fill_segment(&transaction, position, slots, matrix, column)?;
-            let segment = &mut transaction.next.segments[position];
-            segment.columns.push(record);
-            segment.columns.sort_by_key(|record| record.column);
+            for filling in filling {
+                let record = self.fill_segment(&transaction, position, slots, filling)?;
+                let segment = &mut transaction.next.segments[position];
+                segment.columns.push(record);
+                segment.columns.sort_by_key(|record| record.column);
+            }
         }
         let commit = self.commit(transaction, "import")?;
         let rows = documents.len() as u64;
@@ -295,10 +343,10 @@ impl Store {
         transaction: &Transaction,
         position: usize,
         slots: &[Option<usize>],
-        matrix: &Matrix<'_>,
-        column: &ColumnRecord,
+        filling: &Filling<'_>,
     ) -> Result<SegmentColumnRecord, ImportError> {
         let view = &transaction.base.inner.segments[position];
+        let column = filling.column();
         let mismatch = |reason: String| ImportError::Mismatch { reason };
         if view.segment.column(column.id).is_some() {
             let key = view.iter_live().next().map(|row| view.segment.rows.key(row)).transpose()?;
@@ -315,6 +363,10 @@ impl Store {
             )));
         }
         let record = &view.segment.record;
+        let matrix = match filling {
+            Filling::Sketches(gradients) => return Ok(gradients.write(record.id, slots)?),
+            Filling::Vectors(vectors) => &vectors.matrix,
+        };
         let header = embedding_header(record.id, column, record.row_count);
         let mut writer = ColumnFileWriter::create(self.context.storage.as_ref(), header, &[])?;
         let zeros = vec![0.0; column.width as usize];
@@ -332,8 +384,14 @@ impl Store {
     }
 }
 
+fn mismatch(reason: String) -> ImportError {
+    ImportError::Mismatch { reason }
+}
+
 fn target_column(import: &Import<'_>, columns: &[ColumnRecord]) -> Result<Option<ColumnRecord>, ImportError> {
-    let id = vectors_column(columns, import.column.as_deref(), import.embeddings.is_some())?;
+    // Without vectors the name is that of the sketches' column.
+    let named = import.column.as_deref().filter(|_| import.embeddings.is_some() || import.sketches.is_none());
+    let id = vectors_column(columns, named, import.embeddings.is_some())?;
     Ok(columns.iter().find(|column| Some(column.id) == id).cloned())
 }
 
@@ -405,29 +463,6 @@ fn check_width(matrix: &Matrix<'_>, column: &ColumnRecord) -> Result<(), ImportE
         column.width
     );
     Err(ImportError::Mismatch { reason })
-}
-
-fn check_rows(matrix: &Matrix<'_>, keys: usize, keys_name: &str) -> Result<(), ImportError> {
-    if matrix.rows() == keys {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} has {} rows, {keys_name} has {keys} keys: give one of each a row",
-        matrix.name(),
-        matrix.rows()
-    );
-    Err(ImportError::Mismatch { reason })
-}
-
-/// Whether the import fills a column of rows that are there: its first row is, without the column.
-fn is_fill(
-    transaction: &Transaction,
-    first: Option<&Document>,
-    column: &ColumnRecord,
-) -> Result<bool, ImportError> {
-    let Some(first) = first else { return Ok(false) };
-    let found = transaction.find(first.key.as_deref().unwrap_or_default())?;
-    Ok(found.is_some_and(|(position, _)| transaction.segment(position).column(column.id).is_none()))
 }
 
 /// Applies the policy for keys that are there already. Returns the documents kept, the row of the input of each, and

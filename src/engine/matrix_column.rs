@@ -167,7 +167,14 @@ mod tests {
             from_reader(input, "keys", InputFormat::JsonLines, &FieldNames::of_keys_file()).unwrap();
         let bytes = npy(rows);
         let embeddings = Some(Matrix::from_npy(&bytes, "rows.npy").unwrap());
-        let import = Import { keys: source.as_mut(), metadata: None, embeddings, column: None, on_duplicate };
+        let import = Import {
+            keys: source.as_mut(),
+            metadata: None,
+            embeddings,
+            sketches: None,
+            column: None,
+            on_duplicate,
+        };
         store.import(import, Watch::silent(&Cancel::new()))
     }
 

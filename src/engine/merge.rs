@@ -20,8 +20,8 @@ use crate::format::{
 };
 use crate::index::CodedRows;
 use crate::storage::{
-    ColumnFileWriter, FileError, HeldSegment, IndexFile, RowFileSource, RowString, SegmentNumbers, Storage,
-    row_file_name, write_row_file,
+    ColumnFileWriter, FileError, HeldSegment, IndexFile, NOT_MEASURED, RowFileSource, RowString,
+    SegmentNumbers, SketchRowsBeside, Storage, row_file_name, write_row_file,
 };
 
 /// Segments written anew as one.
@@ -286,11 +286,18 @@ impl Writing<'_> {
         let files = self.files()?;
         let header =
             ColumnHeader { segment: self.id, row_count: self.row_count, ..files[0].header().clone() };
-        let mut writer =
-            ColumnFileWriter::create(self.context.storage.as_ref(), header, &files[0].modules()?)?;
+        let mut writer = ColumnFileWriter::create(self.context.storage.as_ref(), header, files[0].modules())?;
+        let is_measured = files.iter().any(|file| file.has_outcomes());
         self.each_run(|source, first, count| {
             let file = files[source];
             writer.append(file.values(first, count)?, file.scales(first, count)?.unwrap_or_default())?;
+            let mut outcomes = Cow::Borrowed(file.outcomes(first, count)?.unwrap_or_default());
+            if is_measured && !file.has_outcomes() {
+                let row = file.header().members as usize + 2;
+                outcomes = Cow::Owned(NOT_MEASURED.to_le_bytes().repeat(row * count as usize));
+            }
+            let terms = file.terms(first, count)?.unwrap_or_default();
+            writer.append_beside(SketchRowsBeside { terms, outcomes: &outcomes });
             (self.watch.advance)(u64::from(count));
             Ok(())
         })?;

@@ -18,6 +18,7 @@
 //! | `delete.rs` | deleting by key or predicate |
 //! | `derived.rs` | files that are made from a segment's columns |
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
+//! | `filling.rs` | what an import brings beside keys and texts |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `indexing.rs` | building the index of each column of each segment |
@@ -41,6 +42,7 @@
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `scanning.rs` | what the parts of a scan share |
 //! | `segment.rs` | the open files of a segment |
+//! | `sketch_column.rs` | gradients of a sketch file to column files |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
 //! | `statistics.rs` | what a store holds |
 //! | `store.rs` | opening: the writer and the readers |
@@ -70,6 +72,7 @@ mod context;
 mod delete;
 mod derived;
 mod encoders;
+mod filling;
 mod gather;
 mod import;
 mod indexing;
@@ -94,6 +97,7 @@ mod sampled_codes;
 mod scan;
 mod scanning;
 mod segment;
+mod sketch_column;
 mod snapshot;
 mod statistics;
 mod store;
@@ -123,7 +127,7 @@ pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};
 pub use ledger::Snapshots;
 pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,
-    OpenOptions, Watch,
+    OpenOptions, SKETCH_COLUMN_NAME, Watch,
 };
 pub use plan::Plan;
 pub use query_error::QueryError;

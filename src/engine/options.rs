@@ -9,12 +9,16 @@ use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Prog
 use crate::encoder::{Device, Encoder, EncoderSpecification};
 use crate::format::GraphMaker;
 use crate::kernels::Kernels;
+use crate::sketch::SketchSchema;
 use crate::storage::{CatalogCheck, CheckInProcess};
 
 /// Name of the embedding column that a store gets unless told otherwise.
 pub const EMBEDDING_COLUMN_NAME: &str = "embedding";
 
-/// Where the vectors of an embedding column come from.
+/// Name of the sketch column that a store gets unless told otherwise.
+pub const SKETCH_COLUMN_NAME: &str = "sketch";
+
+/// Where the values of a column come from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ColumnEncoder {
@@ -24,16 +28,18 @@ pub enum ColumnEncoder {
     /// [state](Encoder::state) for the store to keep, opening the store later needs an encoder of the same fingerprint in
     /// [`OpenOptions::encoders`] before text can be ingested or asked about.
     Given(Arc<dyn Encoder>),
+    /// Compressed gradients of this schema, which are imported.
+    Sketch(Box<SketchSchema>),
 }
 
-/// An embedding column to be.
+/// A column to be.
 #[derive(Clone, Debug)]
 pub struct ColumnDefinition {
     /// Name: ASCII letters, digits, `_` and `-`.
     pub name: String,
     /// How a value is stored.
     pub element: ElementType,
-    /// Where its vectors come from.
+    /// Where its values come from.
     pub encoder: ColumnEncoder,
 }
 
@@ -44,6 +50,15 @@ impl ColumnDefinition {
             name: EMBEDDING_COLUMN_NAME.to_owned(),
             element: ElementType::F32,
             encoder: ColumnEncoder::BuiltIn(specification),
+        }
+    }
+
+    /// A column named `sketch` of f32 values.
+    pub fn sketch(schema: SketchSchema) -> Self {
+        Self {
+            name: SKETCH_COLUMN_NAME.to_owned(),
+            element: ElementType::F32,
+            encoder: ColumnEncoder::Sketch(Box::new(schema)),
         }
     }
 }

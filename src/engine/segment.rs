@@ -1,5 +1,6 @@
 //! The open files of a segment.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use crate::format::{
     extend_metadata, metadata_value,
 };
 use crate::index::{GraphRows, NamedCodes, RowCoarseCodes, RowCodes, RowValues};
+use crate::sketch::SketchSchema;
 use crate::storage::{ColumnFile, FileError, GraphFile, IndexFile, IndexRows, RowFile, Storage};
 
 /// Row and column files of a segment, shared by all snapshots that hold it.
@@ -156,8 +158,36 @@ impl Segment {
     }
 }
 
-/// A column file must be of the type, width and encoding that the schema gives its column.
-pub(super) fn check_column_type(file: &ColumnFile, columns: &[ColumnRecord]) -> Result<(), FileError> {
+/// The schemas of sketch columns, read once for all snapshots that have the column.
+pub(super) type SketchSchemas = BTreeMap<ColumnId, Arc<SketchSchema>>;
+
+/// Reads the schemas of all sketch columns, taking over those in `known` whose columns are the same.
+pub(super) fn read_schemas(columns: &[ColumnRecord], known: &SketchSchemas) -> Result<SketchSchemas, String> {
+    let mut schemas = BTreeMap::new();
+    for column in columns {
+        let ColumnKind::Sketch { schema, fingerprint } = &column.kind else { continue };
+        let read = match known.get(&column.id) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let unreadable = |reason: String| format!("the schema of column {:?}: {reason}", column.name);
+                Arc::new(SketchSchema::parse(schema).map_err(|error| unreadable(error.to_string()))?)
+            }
+        };
+        if read.fingerprint() != *fingerprint || read.layout().width() != column.width as usize {
+            return Err(format!("the schema of column {:?} is not the recorded one", column.name));
+        }
+        schemas.insert(column.id, read);
+    }
+    Ok(schemas)
+}
+
+/// A column file must be of the type, width and encoding that the schema gives its column, with the modules of its sketch
+/// schema.
+pub(super) fn check_column_type(
+    file: &ColumnFile,
+    columns: &[ColumnRecord],
+    schemas: &SketchSchemas,
+) -> Result<(), FileError> {
     let header = file.header();
     let fits = |column: &ColumnRecord| {
         let encoding = match column.kind {
@@ -168,6 +198,14 @@ pub(super) fn check_column_type(file: &ColumnFile, columns: &[ColumnRecord]) -> 
             && column.element == header.element
             && column.width == header.width
             && encoding == header.encoding
+            && match (encoding, schemas.get(&column.id)) {
+                (Encoding::Sketch, Some(schema)) => {
+                    let layout = schema.layout();
+                    layout.modules() == file.modules() && layout.members() == header.members
+                }
+                (Encoding::Sketch, None) => false,
+                _ => true,
+            }
     };
     if columns.iter().any(fits) {
         Ok(())

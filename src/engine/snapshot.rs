@@ -9,10 +9,10 @@ use super::encoders::{
     ColumnEncoders, EncoderError, computes_on_devices, make_encoder, open_encoders, open_state,
 };
 use super::sampled_codes::SampledCodes;
-use super::segment::{Segment, SegmentView, check_column_type};
+use super::segment::{Segment, SegmentView, SketchSchemas, check_column_type, read_schemas};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::encoder::{Device, Encoder};
-use crate::format::{ColumnKind, ColumnRecord, Manifest, segment_deletes};
+use crate::format::{ColumnKind, ColumnRecord, Manifest, manifest_name, segment_deletes};
 use crate::storage::{FileError, Pin, SealedFile};
 
 /// One committed state of a store: cheap to clone, safe to share between threads, unchanged by later commits.
@@ -27,6 +27,7 @@ pub(super) struct SnapshotInner {
     pub(super) state: Arc<Manifest>,
     pub(super) segments: Vec<SegmentView>,
     encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
+    pub(super) schemas: SketchSchemas,
     /// Codes that mean and deviation are estimated from, by column and position of the segment.
     pub(super) samples: Mutex<BTreeMap<(ColumnId, usize), Arc<SampledCodes>>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
@@ -58,6 +59,11 @@ impl Snapshot {
         pin: Option<Pin>,
     ) -> Result<Self, FileError> {
         let mut segments = Vec::with_capacity(state.segments.len());
+        let known = previous.map(|snapshot| snapshot.inner.schemas.clone()).unwrap_or_default();
+        let schemas = read_schemas(&state.store.columns, &known).map_err(|reason| FileError::Content {
+            path: context.storage.describe(&manifest_name(state.store.commit)),
+            reason,
+        })?;
         for record in &state.segments {
             let open = previous.and_then(|snapshot| snapshot.segment(record.id));
             let unchanged = open.filter(|view| view.segment.record == *record);
@@ -78,7 +84,7 @@ impl Snapshot {
                         }
                     };
                     let columns = &state.store.columns;
-                    segment.columns().try_for_each(|file| check_column_type(file, columns))?;
+                    segment.columns().try_for_each(|file| check_column_type(file, columns, &schemas))?;
                     segment
                 }
             };
@@ -106,6 +112,7 @@ impl Snapshot {
                 state,
                 segments,
                 encoders,
+                schemas,
                 samples: Mutex::default(),
                 _pin: pin,
             }),
@@ -123,6 +130,7 @@ impl Snapshot {
             state: Arc::new(state),
             segments,
             encoders: inner.encoders.clone(),
+            schemas: inner.schemas.clone(),
             samples: Mutex::default(),
             _pin: None,
         };

@@ -21,6 +21,7 @@ use crate::base::{
 };
 use crate::encoder::{Device, DeviceError, Encoder, LoadError, check_device};
 use crate::format::{ColumnKind, ColumnRecord, CommitRecord, Manifest, StoreRecord};
+use crate::sketch::SketchSchema;
 use crate::sources::Position;
 use crate::storage::{
     DiskOptions, DiskStorage, FileError, OpenWriterError, PublishedError, Storage, Writer, pin_current,
@@ -135,6 +136,9 @@ pub(super) fn check_column(
     if columns.len() >= COLUMNS_MAX {
         return Err(refuse(format!("is one too many: a store has at most {COLUMNS_MAX} columns")));
     }
+    if let ColumnEncoder::Sketch(schema) = &definition.encoder {
+        return Ok((sketch_record(id, definition, schema), None));
+    }
     let ready = ready_encoder(&definition.encoder)?;
     let (encoder, width) = new_record(&definition.encoder, ready.as_deref());
     if width == 0 || width > EMBEDDING_WIDTH_MAX {
@@ -148,6 +152,28 @@ pub(super) fn check_column(
         kind: ColumnKind::Embedding(encoder),
     };
     Ok((record, ready))
+}
+
+fn sketch_record(id: ColumnId, definition: &ColumnDefinition, schema: &SketchSchema) -> ColumnRecord {
+    ColumnRecord {
+        id,
+        name: definition.name.clone(),
+        element: definition.element,
+        // At most the limit of a row, which fits.
+        width: schema.layout().width() as u32,
+        kind: ColumnKind::Sketch { schema: schema.to_json(), fingerprint: schema.fingerprint() },
+    }
+}
+
+/// The record of a sketch column of f32 values to be, checked against those that are there.
+pub(super) fn column_record(
+    columns: &[ColumnRecord],
+    id: ColumnId,
+    name: &str,
+    schema: &SketchSchema,
+) -> Result<ColumnRecord, CreateError> {
+    let definition = ColumnDefinition { name: name.to_owned(), ..ColumnDefinition::sketch(schema.clone()) };
+    check_column(columns, id, &definition).map(|(record, _)| record)
 }
 
 /// A store open for writing. One at a time, in one process; any number of [`Reader`]s beside it.
@@ -223,6 +249,8 @@ impl Store {
             next_counter: 1,
             fields,
             columns,
+            next_curvature: 1,
+            curvatures: Vec::new(),
         };
         let last =
             CommitRecord { commit, unix_ms, operation: "create".to_owned(), rows_added: 0, rows_deleted: 0 };

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use super::answer::{Problem, VerifyReport};
 use super::encoders::EncoderError;
 use super::options::Watch;
-use super::segment::check_column_type;
+use super::segment::{SketchSchemas, check_column_type, read_schemas};
 use super::store::OpenError;
 use crate::base::{RowId, RowSet, key_hash};
 use crate::encoder::{
     Device, Encoder, EncoderSpecification, HashedEncoder, LoadError, load_state, uses_devices,
 };
 use crate::format::{
-    ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, Manifest, SegmentRecord,
-    segment_deletes,
+    ColumnHeader, ColumnKind, ColumnRecord, CurvatureRecord, Encoding, FileRecord, IndexHeader, Manifest,
+    SegmentRecord, manifest_name, segment_deletes,
 };
 use crate::kernels::first_non_finite;
 use crate::storage::{
     CATALOG_NAME, CatalogCheck, ColumnFile, FileError, GraphFile, IndexFile, PublishedError, RowFile,
-    SealedFile, Storage, encoder_state_section, open_encoder_file, pin_current, read_encoder_state,
+    SealedFile, Storage, encoder_state_section, open_curvature_file, open_encoder_file, pin_current,
+    read_encoder_state,
 };
 
 /// Rows whose values are checked at once.
@@ -55,8 +56,14 @@ pub fn verify(
     report.files += 2;
     let total = manifest.segments.iter().map(|segment| 1 + segment.columns.len() as u64).sum();
     watch.progress.begin("verify", "files", Some(total));
+    let schemas = read_schemas(&manifest.store.columns, &SketchSchemas::new()).unwrap_or_else(|reason| {
+        let place = storage.describe(&manifest_name(manifest.store.commit));
+        report.problems.push(Problem { place, message: reason });
+        SketchSchemas::new()
+    });
+    let keys = HashMap::new();
     let mut verification =
-        Verification { storage, manifest: &manifest, deep, report, keys: HashMap::new(), done: 0 };
+        Verification { storage, manifest: &manifest, schemas, deep, report, keys, done: 0 };
     for segment in &manifest.segments {
         if watch.cancel.is_cancelled() {
             return Err(OpenError::Cancelled);
@@ -64,6 +71,7 @@ pub fn verify(
         verification.segment(segment, watch);
     }
     manifest.store.columns.iter().for_each(|column| verification.encoder(column));
+    manifest.store.curvatures.iter().for_each(|curvature| verification.curvature(curvature, watch));
     if deep {
         verification.catalog(check);
     }
@@ -74,6 +82,7 @@ pub fn verify(
 struct Verification<'a> {
     storage: &'a Arc<dyn Storage>,
     manifest: &'a Manifest,
+    schemas: SketchSchemas,
     deep: bool,
     report: VerifyReport,
     /// Segment of each live key, by the key's hash.
@@ -129,7 +138,7 @@ impl Verification<'_> {
                 Err(error) => self.file_problem(&name, &error),
                 Ok(file) => {
                     self.checked(file.file(), watch);
-                    let schema = check_column_type(&file, &self.manifest.store.columns);
+                    let schema = check_column_type(&file, &self.manifest.store.columns, &self.schemas);
                     let values = if self.deep { check_values(&file) } else { Ok(()) };
                     if let Err(error) = schema.and(values) {
                         self.file_problem(&name, &error);
@@ -198,6 +207,23 @@ impl Verification<'_> {
             }
         }
         Ok(())
+    }
+
+    fn curvature(&mut self, curvature: &CurvatureRecord, watch: Watch<'_>) {
+        let name = crate::storage::curvature_file_name(curvature.version);
+        let storage = self.storage.as_ref();
+        let opened = open_curvature_file(storage, curvature.version, curvature.column, curvature.file);
+        match opened {
+            Err(error) => self.file_problem(&name, &error),
+            Ok(file) => {
+                self.checked(&file, watch);
+                if self.deep
+                    && let Err(error) = file.verify()
+                {
+                    self.file_problem(&name, &error);
+                }
+            }
+        }
     }
 
     fn encoder(&mut self, column: &ColumnRecord) {

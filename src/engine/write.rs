@@ -260,7 +260,7 @@ pub(super) fn embedding_header(segment: SegmentId, column: &ColumnRecord, row_co
         element: column.element,
         encoding: Encoding::Embedding,
         width: column.width,
-        member: 0,
+        members: 0,
     }
 }
 

@@ -1,12 +1,22 @@
-//! Floor 6: how good the answers are, measured on a store as it is.
+//! Floor 6: how good the answers are: against exact answers, and against models that were trained again.
 //!
 //! | file | what lives there |
 //! | --- | --- |
+//! | `group_scores.rs` | scores of rows summed over subsets of them |
 //! | `hits.rs` | one answer compared with the exact one |
+//! | `lds.rs` | linear datamodelling score: group scores against retrained models, with intervals |
+//! | `lds_tests.rs` | its tests, on simulated truths |
 //! | `recall.rs` | recall of the planner against exact answers, with intervals |
+//! | `retraining_truth.rs` | outputs of retrained models, and how far their noise lets a method come |
 
+mod group_scores;
 mod hits;
+mod lds;
 mod recall;
+mod retraining_truth;
 
+pub use group_scores::{GroupScoresError, group_sums};
 pub use hits::recall_of;
+pub use lds::{LdsError, LdsOptions, LdsReport, MethodLds, PairedDifference, linear_datamodelling_score};
 pub use recall::{RecallError, RecallOptions, RecallReport, measure_recall};
+pub use retraining_truth::{RetrainingTruth, TruthError};

@@ -101,6 +101,25 @@ pub struct ColumnRecord {
     pub kind: ColumnKind,
 }
 
+/// A fitted curvature of a sketch column.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct CurvatureRecord {
+    /// Number, never used again.
+    pub version: u64,
+    /// The column whose gradients it was fitted to.
+    pub column: ColumnId,
+    /// Which: `margin`, `fisher`, `diagonal` or `identity`.
+    pub kind: String,
+    /// How it is computed: `dual`, `primal`, `landmarks` or `direct`.
+    pub form: String,
+    /// Rows that it was fitted to.
+    pub rows: u64,
+    /// The commit that holds it first.
+    pub commit: CommitSeq,
+    /// Its file.
+    pub file: FileRecord,
+}
+
 /// What the whole store is.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StoreRecord {
@@ -118,6 +137,10 @@ pub struct StoreRecord {
     pub fields: Vec<FieldDeclaration>,
     /// Columns.
     pub columns: Vec<ColumnRecord>,
+    /// Number that the next curvature gets.
+    pub next_curvature: u64,
+    /// Curvatures, by ascending version.
+    pub curvatures: Vec<CurvatureRecord>,
 }
 
 /// A column file of a segment.
@@ -180,7 +203,7 @@ pub struct CommitRecord {
     pub commit: CommitSeq,
     /// Milliseconds since 1970-01-01 UTC by the writer's clock.
     pub unix_ms: u64,
-    /// What was done: `create`, `ingest`, `import`, `delete`, `alter`, `compact`.
+    /// What was done: `create`, `ingest`, `import`, `delete`, `alter`, `compact`, `fit`.
     pub operation: String,
     /// Rows that came.
     pub rows_added: u64,

@@ -3,23 +3,43 @@
 use thiserror::Error;
 
 use super::{Encoding, FileKind, Header};
-use crate::base::limits::{EMBEDDING_WIDTH_MAX, SKETCH_WIDTH_MAX};
+use crate::base::limits::{EMBEDDING_WIDTH_MAX, SKETCH_MEMBERS_MAX, SKETCH_WIDTH_MAX};
 use crate::base::{ColumnId, ElementType, SegmentId};
 
 /// Section tags of a column file.
 pub mod column_section {
     /// `row_count` x `width` values, row by row, little-endian, without padding between rows.
     pub const VALUES: u32 = 1;
-    /// `row_count` f32 scales; of int8 columns only.
+    /// f32 scales: one a row of an int8 embedding, one a row and part of an int8 or f16 sketch.
     pub const SCALES: u32 = 2;
     /// Module table; of sketch columns only.
     pub const MODULES: u32 = 3;
+    /// Places of the inputs of sparse modules, u32 each; of sketch columns with such modules only.
+    pub const TERMS: u32 = 4;
+    /// What was measured of each row when its gradients were taken, f32 each; of sketch columns only.
+    pub const OUTCOMES: u32 = 5;
 }
 
 /// Section tags of an encoder file.
 pub mod encoder_section {
     /// The encoder's state, in the encoder's own layout.
     pub const STATE: u32 = 1;
+}
+
+/// Section tags of a curvature file.
+pub mod curvature_section {
+    /// What was fitted, as JSON.
+    pub const HEAD: u32 = 1;
+    /// Keys of the rows of the fit: u64 ends of each, then their bytes.
+    pub const KEYS: u32 = 2;
+    /// Checksums of the stored gradients of these rows, u64 each.
+    pub const PRINTS: u32 = 3;
+    /// f64 of each member: the factors that scale the gradients of these rows, then their leverages.
+    pub const WEIGHTS: u32 = 4;
+    /// f64 of each member: a symmetric inverse, the lower triangle row by row.
+    pub const INVERSE: u32 = 5;
+    /// f64 of each member: one value for each parameter.
+    pub const DIAGONAL: u32 = 6;
 }
 
 /// A header that no column file can have.
@@ -47,8 +67,8 @@ pub struct ColumnHeader {
     pub encoding: Encoding,
     /// Values a row.
     pub width: u32,
-    /// Member (checkpoint) of a sketch column, from 0.
-    pub member: u32,
+    /// Members (checkpoints) of a sketch column, at least 1; 0 of an embedding.
+    pub members: u32,
 }
 
 impl ColumnHeader {
@@ -62,7 +82,7 @@ impl ColumnHeader {
             element: self.element.code(),
             encoding: self.encoding,
             width: self.width,
-            member: self.member,
+            members: self.members,
         }
     }
 
@@ -82,6 +102,13 @@ impl ColumnHeader {
         if header.width == 0 || header.width as usize > width_max {
             return Err(refuse("width", u64::from(header.width)));
         }
+        let members = match header.encoding {
+            Encoding::Sketch => 1..=SKETCH_MEMBERS_MAX,
+            _ => 0..=0,
+        };
+        if !members.contains(&header.members) {
+            return Err(refuse("number of members", u64::from(header.members)));
+        }
         Ok(Self {
             segment: SegmentId(header.segment),
             row_count: header.row_count,
@@ -89,7 +116,7 @@ impl ColumnHeader {
             element,
             encoding: header.encoding,
             width: header.width,
-            member: header.member,
+            members: header.members,
         })
     }
 
@@ -103,8 +130,16 @@ impl ColumnHeader {
         u64::from(self.row_count) * self.row_size_bytes() as u64
     }
 
-    /// Bytes of the scales section; 0 for element types without scales.
-    pub fn scales_length(&self) -> u64 {
-        if self.element == ElementType::I8 { 4 * u64::from(self.row_count) } else { 0 }
+    /// Scales of one row: one of an int8 embedding, one for each of the `parts` of an int8 or f16 sketch; 0 otherwise.
+    ///
+    /// The parts of a gradient differ in size by many powers of ten, so that one scale for all would leave nothing of the
+    /// smaller ones, and f16 without a scale nothing of gradients of rows that a model has learned.
+    pub fn scales_a_row(&self, parts: usize) -> usize {
+        match (self.encoding, self.element) {
+            (Encoding::Sketch, ElementType::I8 | ElementType::F16) => parts,
+            (Encoding::Sketch, _) => 0,
+            (_, ElementType::I8) => 1,
+            _ => 0,
+        }
     }
 }

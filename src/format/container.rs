@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::kinds::{Encoding, FileKind};
 use crate::base::limits::{BLOCK_SIZE_BYTES, SECTION_ALIGNMENT_BYTES, SECTIONS_MAX, SEGMENT_ROWS_MAX};
 use crate::base::{ByteReader, checksum, put_u16, put_u32, put_u64};
 
@@ -93,60 +94,6 @@ pub enum ContainerError {
     },
 }
 
-/// What a sealed file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Keys, texts, metadata and key index of a segment.
-    Rows,
-    /// One embedding or sketch column of a segment.
-    Column,
-    /// State of an encoder.
-    Encoder,
-    /// What was computed from a column file to find its rows faster.
-    Index,
-    /// Links between the rows of a column file, along which its rows are found faster still.
-    Graph,
-}
-
-impl FileKind {
-    /// The number that stands for this kind in files.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Rows => 1,
-            Self::Column => 2,
-            Self::Encoder => 3,
-            Self::Index => 4,
-            Self::Graph => 5,
-        }
-    }
-}
-
-/// What the values of a column file are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not a column file.
-    None,
-    /// One vector a row.
-    Embedding,
-    /// One compressed gradient a row, laid out by a module table.
-    Sketch,
-}
-
-impl Encoding {
-    /// The number that stands for this encoding in files.
-    pub fn code(self) -> u16 {
-        match self {
-            Self::None => 0,
-            Self::Embedding => 1,
-            Self::Sketch => 2,
-        }
-    }
-
-    fn from_code(code: u16) -> Option<Self> {
-        [Self::None, Self::Embedding, Self::Sketch].into_iter().find(|encoding| encoding.code() == code)
-    }
-}
-
 /// First 64 bytes of a sealed file.
 ///
 /// ```
@@ -158,7 +105,7 @@ impl Encoding {
 pub struct Header {
     /// What the file holds.
     pub kind: FileKind,
-    /// Segment of a row, column, index or graph file; 0 otherwise.
+    /// Segment of a row, column, index or graph file; version of a curvature file; 0 otherwise.
     pub segment: u64,
     /// Rows of the segment; 0 for an encoder file.
     pub row_count: u32,
@@ -170,8 +117,8 @@ pub struct Header {
     pub encoding: Encoding,
     /// Values a row of a column, index or graph file; 0 otherwise.
     pub width: u32,
-    /// Member (checkpoint) of a sketch column, from 0; 0 otherwise.
-    pub member: u32,
+    /// Members (checkpoints) of a sketch column; 0 otherwise.
+    pub members: u32,
 }
 
 impl Header {
@@ -185,13 +132,18 @@ impl Header {
             element: 0,
             encoding: Encoding::None,
             width: 0,
-            member: 0,
+            members: 0,
         }
     }
 
     /// Header of an encoder file.
     pub fn encoder(column: u32) -> Self {
         Self { kind: FileKind::Encoder, column, ..Self::rows(0, 0) }
+    }
+
+    /// Header of a curvature file, whose version stands in the place of the segment.
+    pub fn curvature(version: u64, column: u32) -> Self {
+        Self { kind: FileKind::Curvature, column, ..Self::rows(version, 0) }
     }
 
     /// The header's 64 bytes.
@@ -208,7 +160,7 @@ impl Header {
         put_u16(&mut bytes, self.element);
         put_u16(&mut bytes, self.encoding.code());
         put_u32(&mut bytes, self.width);
-        put_u32(&mut bytes, self.member);
+        put_u32(&mut bytes, self.members);
         put_u32(&mut bytes, BLOCK_SIZE_BYTES);
         put_u64(&mut bytes, 0);
         let sum = checksum(&bytes);
@@ -250,7 +202,7 @@ impl Header {
         let element = reader.u16().map_err(short)?;
         let encoding_code = reader.u16().map_err(short)?;
         let width = reader.u32().map_err(short)?;
-        let member = reader.u32().map_err(short)?;
+        let members = reader.u32().map_err(short)?;
         let block_size = reader.u32().map_err(short)?;
         if flags != 0 {
             return Err(field("header flags", u64::from(flags)));
@@ -263,7 +215,7 @@ impl Header {
         }
         let encoding = Encoding::from_code(encoding_code)
             .ok_or_else(|| field("column encoding", u64::from(encoding_code)))?;
-        Ok(Self { kind, segment, row_count, column, element, encoding, width, member })
+        Ok(Self { kind, segment, row_count, column, element, encoding, width, members })
     }
 }
 

@@ -71,7 +71,7 @@ impl IndexHeader {
             element: 0,
             encoding: Encoding::None,
             width: self.width,
-            member: 0,
+            members: 0,
         }
     }
 

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::catalog::{decode_body, encode_body};
 use super::{
-    ColumnKind, CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError, SegmentRecord,
-    SourceRecord, StoreRecord,
+    ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, FORMAT_VERSION, MIN_READER_VERSION, RecordError,
+    SegmentRecord, SourceRecord, StoreRecord,
 };
 use crate::base::limits::{
     COLUMNS_MAX, EMBEDDING_WIDTH_MAX, FIELDS_MAX, MANIFEST_BYTES_MAX, SEGMENT_ROWS_MAX, SKETCH_WIDTH_MAX,
@@ -87,7 +87,9 @@ impl Manifest {
             )));
         }
         self.check_schema()?;
-        let numbers_fit = store.next_segment.0 < NUMBERS_MAX && store.next_counter < NUMBERS_MAX;
+        self.check_curvatures()?;
+        let numbers = [store.next_segment.0, store.next_counter, store.next_curvature];
+        let numbers_fit = numbers.iter().all(|number| *number < NUMBERS_MAX);
         let commits_fit = store.commit == self.last.commit && store.commit.0 < NUMBERS_MAX;
         if numbers_fit && commits_fit && store.next_column.0 < u32::MAX {
             return Ok(());
@@ -99,6 +101,25 @@ impl Manifest {
     pub fn deleted_record(&self, segment: SegmentId) -> Option<&DeletedRecord> {
         let position = self.deleted.binary_search_by_key(&segment, |record| record.segment).ok()?;
         self.deleted.get(position)
+    }
+
+    fn check_curvatures(&self) -> Result<(), ManifestError> {
+        let store = &self.store;
+        if !store.curvatures.is_sorted_by(|left, right| left.version < right.version) {
+            return Err(contradiction("its curvatures are not in strictly ascending order".to_owned()));
+        }
+        let is_sketch = |id| {
+            let of_kind = |column: &ColumnRecord| matches!(column.kind, ColumnKind::Sketch { .. });
+            store.columns.iter().any(|column| column.id == id && of_kind(column))
+        };
+        for curvature in &store.curvatures {
+            if curvature.version >= store.next_curvature || !is_sketch(curvature.column) {
+                let version = curvature.version;
+                let reason = format!("curvature {version} has an impossible number or no sketch column");
+                return Err(contradiction(reason));
+            }
+        }
+        Ok(())
     }
 
     fn check_schema(&self) -> Result<(), ManifestError> {
@@ -325,6 +346,8 @@ mod tests {
             next_column: ColumnId(1),
             next_counter: 0,
             fields: Vec::new(),
+            next_curvature: 1,
+            curvatures: Vec::new(),
             columns: Vec::new(),
         };
         let file = crate::format::FileRecord { length: 1, root: 2 };

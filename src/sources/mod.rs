@@ -25,6 +25,7 @@
 //! | `open.rs` | the reader for a path or stream, from the start or from a position |
 //! | `sample_file.rs` | a file for the tests of readers |
 //! | `source.rs` | what every reader of documents does |
+//! | `tensor_set.rs` | all tensors of safetensors bytes, row by row |
 //! | `tensors.rs` | a matrix from safetensors bytes |
 //! | `tests.rs` | suites over all readers: round trips, resuming, cut-off and changed bytes |
 //! | `text_lines.rs` | plain text: one document a line |
@@ -46,6 +47,7 @@ mod open;
 #[cfg(test)]
 mod sample_file;
 mod source;
+mod tensor_set;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -60,4 +62,5 @@ pub use json_lines::JsonLines;
 pub use matrix::Matrix;
 pub use open::{InputFormat, Opened, Resumed, from_reader, open_path};
 pub use source::Source;
+pub use tensor_set::{Tensor, TensorElement, TensorSet};
 pub use text_lines::TextLines;

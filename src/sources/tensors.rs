@@ -94,13 +94,13 @@ impl<'a> Matrix<'a> {
     }
 }
 
-fn invalid(name: &str, offset: usize, reason: String) -> SourceError {
+pub(super) fn invalid(name: &str, offset: usize, reason: String) -> SourceError {
     SourceError::MatrixHeader { input: name.to_owned(), format: "safetensors", offset, reason }
 }
 
 /// Bounds the header and every offset in it before the parser sees them: the parser allows 100 MB of header, adds
 /// offsets without a check for overflow, and takes the last of two tensors with the same name.
-fn check_header(bytes: &[u8], name: &str) -> Result<(), SourceError> {
+pub(super) fn check_header(bytes: &[u8], name: &str) -> Result<(), SourceError> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(invalid(name, bytes.len(), "it ends before its header".to_owned()));
     };

@@ -11,8 +11,8 @@ use super::commit_error::{CommitError, OpenWriterError};
 use super::garbage::{collect_garbage, referenced_files};
 use super::medium::{FileLock, RandomFile, Storage};
 use super::published::{
-    ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits, newest_undamaged,
-    publish, read_current, read_manifest, write_anew,
+    CURVATURE_FOLDER, ENCODERS_FOLDER, PINS_FOLDER, PublishedError, SEGMENTS_FOLDER, manifest_commits,
+    newest_undamaged, publish, read_current, read_manifest, write_anew,
 };
 use super::segment_numbers::{SegmentNumbers, segment_of_file};
 use crate::base::{CommitSeq, SegmentId, checksum};
@@ -82,7 +82,7 @@ impl Writer {
         if is_occupied("")? {
             return Err(exists());
         }
-        for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, PINS_FOLDER] {
+        for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, CURVATURE_FOLDER, PINS_FOLDER] {
             medium.create_folder(folder).map_err(io_error(medium, "create", folder))?;
             if is_occupied(folder)? {
                 return Err(exists());
@@ -311,7 +311,7 @@ impl Writer {
         self.collect(true);
         let medium = self.storage.as_ref();
         // A copy of the store may lack folders that were empty.
-        for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, PINS_FOLDER] {
+        for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, CURVATURE_FOLDER, PINS_FOLDER] {
             medium.create_folder(folder).map_err(io_error(medium, "create", folder))?;
         }
         medium.sync_folder("").map_err(io_error(medium, "sync", ""))?;

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::column_file::column_file_name;
+use super::curvature_file::curvature_file_name;
 use super::encoder_file::encoder_file_name;
 use super::graph_file::graph_file_name;
 use super::index_file::{finished_index_name, index_file_name};
 use super::medium::Storage;
-use super::published::{ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest};
+use super::published::{
+    CURVATURE_FOLDER, ENCODERS_FOLDER, PINS_FOLDER, SEGMENTS_FOLDER, pinned_commit, read_manifest,
+};
 use super::row_file::row_file_name;
 use super::segment_numbers::{SegmentNumbers, segment_of_file};
 use crate::base::CommitSeq;
@@ -31,6 +34,7 @@ pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
             names.insert(encoder_file_name(column.id, &fingerprint));
         }
     }
+    names.extend(state.store.curvatures.iter().map(|curvature| curvature_file_name(curvature.version)));
     names
 }
 
@@ -97,7 +101,7 @@ pub fn collect_garbage(
     if !sealed_files_too {
         return Ok(collected);
     }
-    for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER] {
+    for folder in [SEGMENTS_FOLDER, ENCODERS_FOLDER, CURVATURE_FOLDER] {
         for file in storage.list(folder)? {
             let name = format!("{folder}/{file}");
             let is_held = folder == SEGMENTS_FOLDER

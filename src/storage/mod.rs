@@ -9,6 +9,7 @@
 //! | `checked_blocks.rs` | which blocks of a file were checked |
 //! | `checks.rs` | what every storage checks and refuses in the same words |
 //! | `commit_error.rs` | what can keep a store from being opened for writing, and a commit from being made |
+//! | `curvature_file.rs` | curvature files: what a fit computed from gradients |
 //! | `disk.rs` | the storage on a real file system |
 //! | `encoder_file.rs` | encoder files: the state of an encoder |
 //! | `file_error.rs` | what reading and writing a sealed file can fail with |
@@ -34,6 +35,7 @@ mod checks;
 mod column_file;
 mod commit;
 mod commit_error;
+mod curvature_file;
 mod disk;
 mod encoder_file;
 mod file_error;
@@ -54,9 +56,10 @@ mod segment_numbers;
 mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
-pub use column_file::{ColumnFile, ColumnFileWriter, column_file_name};
+pub use column_file::{ColumnFile, ColumnFileWriter, NOT_MEASURED, SketchRowsBeside, column_file_name};
 pub use commit::{Writer, read_idle_catalog};
 pub use commit_error::{CommitError, OpenWriterError};
+pub use curvature_file::{curvature_file_name, open_curvature_file, write_curvature_file};
 pub use disk::{DiskOptions, DiskStorage};
 pub use encoder_file::{
     encoder_file_name, encoder_state_section, open_encoder_file, read_encoder_file, read_encoder_state,
@@ -69,7 +72,8 @@ pub use index_file::{IndexFile, IndexFileWriter, IndexRows, index_file_name};
 pub use map::FileMap;
 pub use medium::{FileBytes, FileLock, FileWriter, RandomFile, Storage};
 pub use published::{
-    ENCODERS_FOLDER, PINS_FOLDER, Pin, PublishedError, SEGMENTS_FOLDER, pin_current, read_current,
+    CURVATURE_FOLDER, ENCODERS_FOLDER, PINS_FOLDER, Pin, PublishedError, SEGMENTS_FOLDER, pin_current,
+    read_current,
 };
 pub use row_file::{RowFile, RowFileContent, RowFileSource, RowString, row_file_name, write_row_file};
 pub use sealed::{SealedFile, SealedWriter};

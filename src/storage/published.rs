@@ -21,6 +21,8 @@ use crate::format::{
 pub const SEGMENTS_FOLDER: &str = "segments";
 /// Folder of encoder files.
 pub const ENCODERS_FOLDER: &str = "encoders";
+/// Folder of curvature files.
+pub const CURVATURE_FOLDER: &str = "curvature";
 /// Folder of readers' pins.
 pub const PINS_FOLDER: &str = "pins";
 

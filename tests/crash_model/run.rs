@@ -214,6 +214,7 @@ impl Step {
                     keys: keys.as_mut(),
                     metadata: None,
                     embeddings: Some(embeddings),
+                    sketches: None,
                     column: None,
                     on_duplicate: *policy,
                 };

@@ -1,7 +1,10 @@
 //! Column files: every element type, embeddings, dense and factored sketches.
 
 use ascribe::base::{ElementType, RowId, SegmentId};
-use ascribe::format::{ColumnHeader, Encoding, ModuleEncoding, SketchModule, encode_modules, sketch_width};
+use ascribe::format::{
+    ColumnHeader, Encoding, ModuleEncoding, SketchModule, SketchPart, encode_modules, sketch_parts,
+    sketch_width,
+};
 use ascribe::storage::{ColumnFile, SimulatedStorage, Storage};
 
 use super::pages::{cut, table};
@@ -45,28 +48,35 @@ fn round_trip(header: &ColumnHeader, modules: &[SketchModule]) {
         ("element type", u64::from(header.element.code())),
         ("encoding", u64::from(header.encoding.code())),
         ("width", width as u64),
-        ("member", u64::from(header.member)),
+        ("members", u64::from(header.members)),
     ] {
         assert_eq!(sealed.header.number(field), expected, "{field}");
     }
-    let (mut order, is_int8) = (vec![1], header.element == ElementType::I8);
-    if header.encoding == Encoding::Sketch {
-        order.insert(0, 3);
-    }
-    if is_int8 {
-        order.push(2);
-    }
+    let (is_int8, is_sketch) = (header.element == ElementType::I8, header.encoding == Encoding::Sketch);
+    let has_scales = is_int8 || is_sketch && header.element == ElementType::F16;
+    let (terms, outcomes) = sample::beside(header, modules);
+    let sections = [(3, is_sketch), (1, true), (2, has_scales), (4, !terms.is_empty()), (5, is_sketch)];
+    let order: Vec<u64> = sections.into_iter().filter(|(_, there)| *there).map(|(tag, _)| tag).collect();
     assert_eq!(sealed.order, order);
+    assert_eq!(sealed.sections.get(&4).map(Vec::as_slice).unwrap_or_default(), terms);
+    assert_eq!(sealed.sections.get(&5).map(Vec::as_slice).unwrap_or_default(), outcomes);
+    let parts = if is_sketch { sketch_parts(modules, header.members).unwrap() } else { Vec::new() };
+    let scales_a_row = if is_sketch { parts.len() } else { 1 };
 
     let size = header.element.size_bytes();
     let values = &sealed.sections[&1];
     assert_eq!(values.len(), rows * width * size);
     for (at, (stored, given)) in values.chunks(size).zip(&given).enumerate() {
         let scale = sealed.sections.get(&2).map_or(1.0, |scales| {
-            let start = at / width * 4;
+            let within = |part: &&SketchPart| (part.offset..part.offset + part.width).contains(&(at % width));
+            let part = parts.iter().position(|part| within(&part)).unwrap_or(0);
+            let start = (at / width * scales_a_row + part) * 4;
             f32::from_le_bytes(scales[start..start + 4].try_into().unwrap())
         });
-        let found = value(header.element, stored, scale);
+        let mut found = value(header.element, stored, scale);
+        if has_scales && !is_int8 {
+            found *= scale;
+        }
         let tolerance = if is_int8 { scale * 0.51 } else { given.abs() / 200.0 };
         assert!((found - given).abs() <= tolerance, "{}: value {at} is {found}, not {given}", header.element);
     }
@@ -76,8 +86,10 @@ fn round_trip(header: &ColumnHeader, modules: &[SketchModule]) {
     assert_eq!(file.values(RowId(0), header.row_count).unwrap(), values);
     let scales = file.scales(RowId(0), header.row_count).unwrap();
     assert_eq!(scales, sealed.sections.get(&2).map(Vec::as_slice));
-    assert_eq!(scales.map(<[u8]>::len), is_int8.then_some(4 * rows));
-    assert_eq!(file.modules().unwrap(), modules);
+    assert_eq!(scales.map(<[u8]>::len), has_scales.then_some(4 * rows * scales_a_row));
+    assert_eq!((file.modules(), file.parts()), (modules, parts.as_slice()));
+    assert_eq!(file.terms(RowId(0), header.row_count).unwrap().unwrap_or_default(), terms);
+    assert_eq!(file.outcomes(RowId(0), header.row_count).unwrap().unwrap_or_default(), outcomes);
     let last = RowId(header.row_count - 1);
     assert_eq!(file.values(last, 1).unwrap(), &values[(rows - 1) * width * size..]);
     assert!(file.values(last, 2).is_err());
@@ -98,7 +110,7 @@ fn sketches_of_every_element_type_come_back() {
     let (factored, dense) = (vec![sample::modules()[0].clone()], vec![sample::modules()[1].clone()]);
     for element in ElementType::ALL {
         for modules in [&factored, &dense, &sample::modules()] {
-            let width = sketch_width(modules).unwrap();
+            let width = sketch_width(modules, sample::MEMBERS).unwrap();
             let header = sample::column_header(element, Encoding::Sketch, 29, width);
             round_trip(&header, modules);
         }
@@ -110,11 +122,17 @@ fn widths_of_modules_are_as_documented() {
     let widths = table("column-file.md", "Values");
     assert_eq!(widths.rows.len(), 4);
     let text = super::pages::page("column-file.md");
-    assert!(text.contains("| factored | rank x (out + in) |") && text.contains("| dense | out x in |"));
-    let modules = sample::modules();
-    assert_eq!(modules[0].width(), Some(2 * (3 + 5)));
-    assert_eq!(modules[1].width(), Some(2 * 4));
-    assert_eq!(sketch_width(&modules), Ok(2 * (3 + 5) + 2 * 4));
+    for line in [
+        "| factored | u: rank x out; v: rank x in |",
+        "| dense | matrix: out x in |",
+        "| shared input | u: rank x out; v: rank x in, of the first member only |",
+        "| sparse | u: rank x out; v: rank x terms |",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+    let one = 2 * (3 + 5) + 2 * 4 + (2 + 6) + (4 + 3);
+    assert_eq!(sketch_width(&sample::modules(), 1), Ok(one));
+    assert_eq!(sketch_width(&sample::modules(), 2), Ok(2 * one - 6));
 }
 
 #[test]
@@ -125,17 +143,23 @@ fn module_tables_are_as_documented() {
     assert_eq!(fields.number("module count"), modules.len() as u64);
     let mut rest = fields.bytes("modules");
     for module in &modules {
-        let length = 16 + module.name.len();
+        let length = 20 + module.name.len();
         let entry = cut("column-file.md", "Module entry", &rest[..length]);
         rest = &rest[length..];
         assert_eq!(entry.bytes("name"), module.name.as_bytes());
-        let encoding = if module.encoding == ModuleEncoding::Factored { 1 } else { 2 };
+        let encoding = match module.encoding {
+            ModuleEncoding::Factored => 1,
+            ModuleEncoding::Dense => 2,
+            ModuleEncoding::SharedInput => 3,
+            ModuleEncoding::Sparse => 4,
+        };
         for (field, expected) in [
             ("name length", module.name.len() as u64),
             ("encoding", encoding),
             ("rank", u64::from(module.rank)),
             ("out", u64::from(module.out)),
             ("in", u64::from(module.input)),
+            ("terms", u64::from(module.terms)),
         ] {
             assert_eq!(entry.number(field), expected, "{field} of {}", module.name);
         }

@@ -52,7 +52,9 @@ fn limits_are_those_of_the_code() {
         ("columns", limits::COLUMNS_MAX.to_string()),
         ("values of an embedding", limits::EMBEDDING_WIDTH_MAX.to_string()),
         ("values of a sketch row", limits::SKETCH_WIDTH_MAX.to_string()),
+        ("members of a sketch", limits::SKETCH_MEMBERS_MAX.to_string()),
         ("modules of a sketch", limits::SKETCH_MODULES_MAX.to_string()),
+        ("bytes of a sketch schema", limits::SKETCH_SCHEMA_BYTES_MAX.to_string()),
         ("bytes of a manifest file", limits::MANIFEST_BYTES_MAX.to_string()),
         ("bytes of a record's body, or of a manifest's", limits::RECORD_BYTES_MAX.to_string()),
         ("bytes that one may claim while it is decoded", limits::RECORD_DECODED_BYTES_MAX.to_string()),
@@ -77,6 +79,7 @@ fn codes_are_those_of_the_code() {
         ("3", "encoder", FileKind::Encoder),
         ("4", "index", FileKind::Index),
         ("5", "graph", FileKind::Graph),
+        ("6", "curvature", FileKind::Curvature),
     ];
     let expected = kinds.map(|(code, name, kind)| {
         assert_eq!(kind.code().to_string(), code);
@@ -116,7 +119,7 @@ fn choices_are_in_the_order_of_the_code() {
 
 #[test]
 fn section_tags_are_those_of_the_code() {
-    use format::{column_section, encoder_section, row_section};
+    use format::{column_section, curvature_section, encoder_section, row_section};
     let rows = [
         ("key offsets", row_section::KEY_OFFSETS),
         ("key bytes", row_section::KEY_BYTES),
@@ -133,6 +136,8 @@ fn section_tags_are_those_of_the_code() {
         ("modules", column_section::MODULES),
         ("values", column_section::VALUES),
         ("scales", column_section::SCALES),
+        ("terms", column_section::TERMS),
+        ("outcomes", column_section::OUTCOMES),
     ];
     expect(
         "column-file.md",
@@ -141,6 +146,16 @@ fn section_tags_are_those_of_the_code() {
         "tag",
         &columns.map(|(name, tag)| (name, tag.to_string())),
     );
+    let curvature = [
+        ("head", curvature_section::HEAD),
+        ("keys", curvature_section::KEYS),
+        ("prints", curvature_section::PRINTS),
+        ("weights", curvature_section::WEIGHTS),
+        ("inverse", curvature_section::INVERSE),
+        ("diagonal", curvature_section::DIAGONAL),
+    ];
+    let curvature = curvature.map(|(name, tag)| (name, tag.to_string()));
+    expect("curvature-file.md", "Sections", "section", "tag", &curvature);
     let encoder = [("state", encoder_section::STATE.to_string())];
     expect("encoder-file.md", "Encoder files", "section", "tag", &encoder);
 }

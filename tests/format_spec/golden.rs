@@ -95,9 +95,13 @@ fn golden_files_are_read() {
         let (storage, record) = open_golden(name, golden_name);
         let file = ColumnFile::open(&storage, SegmentId(1), ColumnId(column), 3, record).unwrap();
         file.verify().unwrap();
-        assert_eq!(file.modules().unwrap(), modules);
+        assert_eq!(file.modules(), modules);
+        let (terms, outcomes) = sample::beside(file.header(), &modules);
+        assert_eq!(file.terms(RowId(0), 3).unwrap().unwrap_or_default(), terms);
+        assert_eq!(file.outcomes(RowId(0), 3).unwrap().unwrap_or_default(), outcomes);
         let width = file.width();
-        let (values, scales) = sample::stored(file.element(), width, &sample::plain_values(3 * width));
+        let (values, scales) =
+            sample::stored(file.element(), width, &modules, &sample::plain_values(3 * width));
         assert_eq!(file.values(RowId(0), 3).unwrap(), values);
         assert_eq!(file.scales(RowId(0), 3).unwrap().unwrap_or_default(), scales);
     }

@@ -74,7 +74,7 @@ fn graph_files_are_as_documented() {
         ("element type", 0),
         ("encoding", 0),
         ("width", 33),
-        ("member", 0),
+        ("members", 0),
     ] {
         assert_eq!(sealed.header.number(field), expected, "{field}");
     }

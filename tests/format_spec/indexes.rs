@@ -62,7 +62,7 @@ fn codes_and_their_errors_are_as_documented() {
             ("element type", 0),
             ("encoding", 0),
             ("width", WIDTH as u64),
-            ("member", 0),
+            ("members", 0),
         ] {
             assert_eq!(sealed.header.number(field), expected, "{field}");
         }

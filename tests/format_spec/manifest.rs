@@ -52,7 +52,7 @@ fn manifests_are_as_documented() {
 type Breakage = fn(&mut Manifest);
 
 /// A change that breaks each rule of the page, and no other.
-const BREAKAGES: [(&str, Breakage); 17] = [
+const BREAKAGES: [(&str, Breakage); 20] = [
     ("segments ascend strictly by number", |state| state.segments.push(state.segments[0].clone())),
     ("deleted rows ascend strictly by segment", |state| state.deleted.push(state.deleted[0].clone())),
     ("sources ascend strictly by the bytes of their paths", |state| {
@@ -73,7 +73,16 @@ const BREAKAGES: [(&str, Breakage); 17] = [
     ("a column's number is below next_column", |state| state.store.next_column = ColumnId(4)),
     ("a column's width is at least 1", |state| state.store.columns[2].width = 0),
     ("names of fields and columns are names", |state| state.store.fields[1].name = "1st".into()),
-    ("next_segment, next_counter and commit are below 2^62", |state| state.store.next_counter = 1 << 62),
+    ("curvatures ascend strictly by version", |state| {
+        state.store.curvatures.push(state.store.curvatures[0].clone());
+    }),
+    ("a curvature's version is below next_curvature", |state| state.store.next_curvature = 33),
+    ("the column of a curvature is one of sketches", |state| {
+        state.store.curvatures[0].column = ColumnId(1);
+    }),
+    ("next_segment, next_counter, next_curvature and commit are below 2^62", |state| {
+        state.store.next_counter = 1 << 62;
+    }),
     ("next_column is below 2^32 - 1", |state| state.store.next_column = ColumnId(u32::MAX)),
     ("commit is the same in store and last", |state| state.last.commit = CommitSeq(6)),
 ];

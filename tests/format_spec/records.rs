@@ -23,7 +23,7 @@ fn expect(kind: &str, bytes: &[u8], expected: &[&str]) {
     assert_eq!(decode(kind, &unframe(bytes)), expected, "{kind}");
 }
 
-pub(crate) const STORE_LINES: [&str; 41] = [
+pub(crate) const STORE_LINES: [&str; 51] = [
     "store = 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a",
     "commit = 7",
     "next_segment = 97",
@@ -53,7 +53,7 @@ pub(crate) const STORE_LINES: [&str; 41] = [
     "columns[1].id = 2",
     "columns[1].name = sketch",
     "columns[1].element = f16",
-    "columns[1].width = 24",
+    "columns[1].width = 72",
     "columns[1].kind = sketch",
     "columns[1].kind.schema = {\"modules\":[]}",
     "columns[1].kind.fingerprint = cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
@@ -65,6 +65,16 @@ pub(crate) const STORE_LINES: [&str; 41] = [
     "columns[2].kind.specification = vectors:3",
     "columns[2].kind.fingerprint = missing",
     "columns[2].kind.state = missing",
+    "next_curvature = 36",
+    "curvatures.count = 1",
+    "curvatures[0].version = 33",
+    "curvatures[0].column = 2",
+    "curvatures[0].kind = margin",
+    "curvatures[0].form = dual",
+    "curvatures[0].rows = 37",
+    "curvatures[0].commit = 6",
+    "curvatures[0].file.length = 38",
+    "curvatures[0].file.root = 39",
 ];
 
 pub(crate) const SEGMENT_LINES: [&str; 12] = [

@@ -7,13 +7,14 @@ use ascribe::base::{
     SegmentId,
 };
 use ascribe::format::{
-    ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, DeletedRecord, EncoderRecord, Encoding, FileRecord,
-    Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule, SourceRecord, StoreRecord,
-    encode_metadata, metadata_batch, sketch_width,
+    ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, CurvatureRecord, DeletedRecord, EncoderRecord,
+    Encoding, FileRecord, Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule,
+    SourceRecord, StoreRecord, encode_metadata, metadata_batch, sketch_terms, sketch_width,
 };
+use ascribe::sketch::{SketchLayout, encode_sketch_rows};
 use ascribe::storage::{
-    ColumnFileWriter, FileError, RowFileContent, SimulatedStorage, Storage, Writer, write_encoder_file,
-    write_row_file,
+    ColumnFileWriter, FileError, RowFileContent, SimulatedStorage, SketchRowsBeside, Storage, Writer,
+    write_encoder_file, write_row_file,
 };
 
 pub(crate) fn fields() -> Vec<FieldDeclaration> {
@@ -48,16 +49,42 @@ pub(crate) fn modules() -> Vec<SketchModule> {
         rank: 2,
         out: 3,
         input: 5,
+        terms: 0,
     };
-    let dense =
-        SketchModule { name: "größe".into(), encoding: ModuleEncoding::Dense, rank: 0, out: 2, input: 4 };
-    vec![factored, dense]
+    let shared = SketchModule {
+        name: "first".into(),
+        encoding: ModuleEncoding::SharedInput,
+        rank: 1,
+        out: 2,
+        input: 6,
+        terms: 0,
+    };
+    let sparse = SketchModule {
+        name: "words".into(),
+        encoding: ModuleEncoding::Sparse,
+        rank: 1,
+        out: 4,
+        input: 1000,
+        terms: 3,
+    };
+    let dense = SketchModule {
+        name: "größe".into(),
+        encoding: ModuleEncoding::Dense,
+        rank: 0,
+        out: 2,
+        input: 4,
+        terms: 0,
+    };
+    vec![factored, dense, shared, sparse]
 }
 
 /// Distinctive values that every element type holds exactly or nearly.
 pub(crate) fn plain_values(count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 37 % 101) as f32 - 50.0) / 32.0).collect()
 }
+
+/// Members of the sample of a sketch column.
+pub(crate) const MEMBERS: u32 = 2;
 
 pub(crate) fn column_header(
     element: ElementType,
@@ -66,14 +93,22 @@ pub(crate) fn column_header(
     width: u32,
 ) -> ColumnHeader {
     let column = if encoding == Encoding::Sketch { ColumnId(2) } else { ColumnId(1) };
-    let member = if encoding == Encoding::Sketch { 6 } else { 0 };
-    ColumnHeader { segment: SegmentId(1), row_count, column, element, encoding, width, member }
+    let members = if encoding == Encoding::Sketch { MEMBERS } else { 0 };
+    ColumnHeader { segment: SegmentId(1), row_count, column, element, encoding, width, members }
 }
 
 /// Stored bytes of values and scales, by the engine's own conversion.
-pub(crate) fn stored(element: ElementType, width: usize, values: &[f32]) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn stored(
+    element: ElementType,
+    width: usize,
+    modules: &[SketchModule],
+    values: &[f32],
+) -> (Vec<u8>, Vec<u8>) {
     let (mut bytes, mut scales) = (Vec::new(), Vec::new());
-    if element == ElementType::I8 {
+    if !modules.is_empty() {
+        let layout = SketchLayout::new(modules.to_vec(), MEMBERS).unwrap();
+        encode_sketch_rows(element, &layout, values, &mut bytes, &mut scales).unwrap();
+    } else if element == ElementType::I8 {
         for row in values.chunks(width) {
             scales.extend_from_slice(&ascribe::kernels::encode_int8(row, &mut bytes).unwrap().to_le_bytes());
         }
@@ -93,10 +128,22 @@ pub(crate) fn write_column(
     let width = header.width as usize;
     // In uneven pieces, as batches come.
     for piece in values.chunks(7 * width) {
-        let (bytes, scales) = stored(header.element, width, piece);
+        let (bytes, scales) = stored(header.element, width, modules, piece);
         writer.append(&bytes, &scales)?;
     }
+    let (terms, outcomes) = beside(header, modules);
+    writer.append_beside(SketchRowsBeside { terms: &terms, outcomes: &outcomes });
     writer.finish()
+}
+
+/// Terms and outcomes of all rows.
+pub(crate) fn beside(header: &ColumnHeader, modules: &[SketchModule]) -> (Vec<u8>, Vec<u8>) {
+    let rows = u64::from(header.row_count);
+    let terms =
+        (0..rows * sketch_terms(modules)).flat_map(|at| (at as u32 * 7 % 1000).to_le_bytes()).collect();
+    let measured = if modules.is_empty() { 0 } else { rows * (u64::from(header.members) + 2) };
+    let outcomes = (0..measured).flat_map(|at| ((at % 8) as f32 / 8.0).to_le_bytes()).collect();
+    (terms, outcomes)
 }
 
 pub(crate) fn store_record(commit: u64) -> StoreRecord {
@@ -122,7 +169,7 @@ pub(crate) fn store_record(commit: u64) -> StoreRecord {
         id: ColumnId(2),
         name: "sketch".into(),
         element: ElementType::F16,
-        width: sketch_width(&modules()).unwrap(),
+        width: sketch_width(&modules(), MEMBERS).unwrap(),
         kind: ColumnKind::Sketch { schema: "{\"modules\":[]}".into(), fingerprint: Fingerprint([0xcd; 32]) },
     };
     StoreRecord {
@@ -133,6 +180,20 @@ pub(crate) fn store_record(commit: u64) -> StoreRecord {
         next_counter: 0x23,
         fields: fields(),
         columns: vec![embedding, sketch, vectors],
+        next_curvature: 0x24,
+        curvatures: vec![curvature_record()],
+    }
+}
+
+fn curvature_record() -> CurvatureRecord {
+    CurvatureRecord {
+        version: 0x21,
+        column: ColumnId(2),
+        kind: "margin".into(),
+        form: "dual".into(),
+        rows: 0x25,
+        commit: CommitSeq(6),
+        file: FileRecord { length: 0x26, root: 0x27 },
     }
 }
 
@@ -206,7 +267,7 @@ pub(crate) fn try_to_write_segment(storage: &dyn Storage, before: &Manifest) -> 
     let rows = write_row_file(storage, SegmentId(1), &row_content())?;
     let embedding = column_header(ElementType::I8, Encoding::Embedding, 3, 16);
     let embedding = write_column(storage, &embedding, &[], &plain_values(48))?;
-    let width = sketch_width(&modules()).unwrap();
+    let width = sketch_width(&modules(), MEMBERS).unwrap();
     let sketch = column_header(ElementType::F16, Encoding::Sketch, 3, width);
     let sketch = write_column(storage, &sketch, &modules(), &plain_values(3 * width as usize))?;
     let fingerprint = Fingerprint([0xab; 32]);

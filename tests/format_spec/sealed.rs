@@ -106,7 +106,7 @@ fn headers_are_as_documented() {
         element: 0x4142,
         encoding: Encoding::Sketch,
         width: 0x5152_5354,
-        member: 0x6162_6364,
+        members: 0x6162_6364,
     };
     let fields = cut("sealed-file.md", "Header", &header.encode());
     for (field, expected) in [
@@ -120,7 +120,7 @@ fn headers_are_as_documented() {
         ("element type", 0x4142),
         ("encoding", 2),
         ("width", 0x5152_5354),
-        ("member", 0x6162_6364),
+        ("members", 0x6162_6364),
         ("block size", u64::from(BLOCK_SIZE_BYTES)),
         ("reserved", 0),
     ] {

@@ -16,7 +16,7 @@ const FLOORS: [(&str, usize); 20] = [
     ("storage", 3),
     ("index", 3),
     ("sketch", 3),
-    ("curvature", 3),
+    ("curvature", 4),
     ("encoder", 4),
     ("attribution", 4),
     ("engine", 5),

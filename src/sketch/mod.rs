@@ -1,0 +1,22 @@
+//! Floor 3: compressed gradients of rows. What a column of them holds (its schema), how a row's values stand in it, and the
+//! files that a collector writes.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `encode.rs` | a row's values as stored, with the scales of its parts |
+//! | `file.rs` | sketch files: checked against a schema, read row by row |
+//! | `layout.rs` | where members, modules and sides stand in a row |
+//! | `rows.rs` | rows of a column in memory |
+//! | `schema.rs` | what the modules of a model are and how their gradients were taken |
+
+mod encode;
+mod file;
+mod layout;
+mod rows;
+mod schema;
+
+pub use encode::{SketchEncodeError, encode_sketch_rows};
+pub use file::{SKETCH_FILE_VERSION, SketchFile, SketchFileError};
+pub use layout::SketchLayout;
+pub use rows::{Outcome, SketchRows};
+pub use schema::{Checkpoint, Projection, SchemaModule, SketchSchema, SketchSchemaError};

@@ -1,0 +1,74 @@
+//! Rows of a column in memory.
+
+use super::encode::decode_sketch_rows;
+use super::layout::SketchLayout;
+use crate::base::RowId;
+use crate::storage::{ColumnFile, FileError};
+
+/// What was measured of a row when its gradients were taken; all are probabilities, 0 to 1.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// 1 - p of the row's own label at each member's checkpoint.
+    pub own: Vec<f32>,
+    /// Mean over the logged epochs of the probability of the own label, weighted by learning rate; `None` if it was not
+    /// logged.
+    pub trained: Option<f32>,
+    /// The same mean without weights.
+    pub logged: Option<f32>,
+}
+
+/// Decoded rows of a sketch column.
+#[derive(Clone, Debug, Default)]
+pub struct SketchRows {
+    /// `rows` x width values.
+    pub values: Vec<f32>,
+    /// Places of sparse inputs, `rows` x terms.
+    pub terms: Vec<u32>,
+    /// As stored, `rows` x (members + 2); empty if nothing was measured.
+    pub outcomes: Vec<f32>,
+}
+
+impl SketchRows {
+    /// Reads `count` rows from `first` of a column file into these, which are emptied before.
+    ///
+    /// # Errors
+    /// The rows do not exist or their bytes are damaged.
+    pub fn read(
+        &mut self,
+        file: &ColumnFile,
+        layout: &SketchLayout,
+        first: RowId,
+        count: u32,
+    ) -> Result<(), FileError> {
+        let scales = file.scales(first, count)?;
+        decode_sketch_rows(file.element(), layout, file.values(first, count)?, scales, &mut self.values)
+            .map_err(|error| file.file().content_error(error.to_string()))?;
+        if let Some(index) = self.values.iter().position(|value| !value.is_finite()) {
+            let row = first.0 as usize + index / layout.width().max(1);
+            return Err(file.file().content_error(format!("row {row} has a value that is not finite")));
+        }
+        self.terms.clear();
+        let (terms, _) = file.terms(first, count)?.unwrap_or_default().as_chunks::<4>();
+        self.terms.extend(terms.iter().map(|term| u32::from_le_bytes(*term)));
+        self.outcomes.clear();
+        let (outcomes, _) = file.outcomes(first, count)?.unwrap_or_default().as_chunks::<4>();
+        self.outcomes.extend(outcomes.iter().map(|value| f32::from_le_bytes(*value)));
+        Ok(())
+    }
+
+    /// What was measured of row `row`, counted from the first of these; `None` if nothing was.
+    pub fn outcome(&self, layout: &SketchLayout, row: usize) -> Option<Outcome> {
+        let members = layout.members() as usize;
+        let values = self.outcomes.get(row * (members + 2)..(row + 1) * (members + 2))?;
+        let (own, logged) = values.split_at_checked(members)?;
+        if own.iter().any(|value| !(0.0..=1.0).contains(value)) {
+            return None;
+        }
+        let measured = |value: Option<&f32>| value.copied().filter(|value| (0.0..=1.0).contains(value));
+        Some(Outcome {
+            own: own.to_vec(),
+            trained: measured(logged.first()),
+            logged: measured(logged.get(1)),
+        })
+    }
+}

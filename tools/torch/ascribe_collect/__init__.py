@@ -1,0 +1,21 @@
+"""Per-example gradients of PyTorch models as sketch files, and the course of training as a log.
+
+>>> from ascribe_collect import Collector, Projection, TrajectoryLog
+"""
+
+from .classifier import own_label_probability
+from .collector import Collector
+from .encoding import Projection
+from .keys_file import write_keys
+from .report import LayerReport, Report
+from .trajectory import TrajectoryLog
+
+__all__ = [
+    "Collector",
+    "LayerReport",
+    "Projection",
+    "Report",
+    "TrajectoryLog",
+    "own_label_probability",
+    "write_keys",
+]

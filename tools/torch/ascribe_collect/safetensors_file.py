@@ -1,0 +1,116 @@
+"""Safetensors files, written in a stream and read back, with numpy alone.
+
+The `safetensors` package wants all tensors in memory at once and is not packaged everywhere PyTorch is (Debian has
+the one and not the other). The format is small: eight bytes with the header's length, a JSON header, then the values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from dataclasses import dataclass
+from typing import Dict, Iterable, Mapping, Tuple, Union
+
+import numpy as np
+
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+HEADER_BYTES_MAX = 100_000_000
+COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor to write: its values are an array of bytes or a file that holds them and nothing else."""
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    values: Union[bytes, pathlib.Path]
+
+    @property
+    def size_bytes(self) -> int:
+        return ITEM_BYTES[self.dtype] * int(np.prod(self.shape, dtype=np.int64))
+
+
+def encode(array: np.ndarray, dtype: str) -> bytes:
+    """The little-endian bytes of `array` as "F32", "F16" or "BF16" (rounded to nearest, ties to even)."""
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    if dtype == "F32":
+        return array.astype("<f4", copy=False).tobytes()
+    if dtype == "F16":
+        with np.errstate(over="ignore"):
+            return array.astype("<f2").tobytes()
+    if dtype == "BF16":
+        bits = array.view(np.uint32)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        return ((bits + (np.uint32(0x7FFF) + odd)) >> np.uint32(16)).astype("<u2").tobytes()
+    raise ValueError(f'dtype {dtype!r} is not one of "F32", "F16", "BF16"')
+
+
+def decode(values: bytes, dtype: str) -> np.ndarray:
+    """The values of `encode`, flat: float32 (int64 for "I64")."""
+    if dtype == "F32":
+        return np.frombuffer(values, dtype="<f4")
+    if dtype == "F16":
+        return np.frombuffer(values, dtype="<f2").astype(np.float32)
+    if dtype == "BF16":
+        return (np.frombuffer(values, dtype="<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype == "I64":
+        return np.frombuffer(values, dtype="<i8")
+    raise ValueError(f"dtype {dtype!r} is not known")
+
+
+def write(path: Union[str, pathlib.Path], entries: Iterable[Entry], metadata: Mapping[str, str]) -> None:
+    """Writes the file beside its place and renames it, so that an interrupted run leaves no half of it.
+
+    Memory stays at one block whatever the size, as long as the entries' values are files.
+    """
+    path = pathlib.Path(path)
+    # Larger items first keep every tensor aligned to its item; readers that map the file rely on it.
+    entries = sorted(entries, key=lambda entry: (-ITEM_BYTES[entry.dtype], entry.name))
+    header: Dict[str, object] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for entry in entries:
+        if entry.name in header:
+            raise ValueError(f"two tensors are named {entry.name!r}")
+        end = offset + entry.size_bytes
+        header[entry.name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for entry in entries:
+                before = file.tell()
+                if isinstance(entry.values, bytes):
+                    file.write(entry.values)
+                else:
+                    with open(entry.values, "rb") as source:
+                        shutil.copyfileobj(source, file, COPY_BYTES)
+                if file.tell() - before != entry.size_bytes:
+                    raise ValueError(f"{entry.name}: {file.tell() - before} bytes of values, not {entry.size_bytes}")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read(path: Union[str, pathlib.Path]) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
+    """All tensors by name (float32, int64 for "I64") and the metadata, for tests and small files.
+
+    >>> tensors, metadata = read("train.safetensors")       # doctest: +SKIP
+    """
+    data = pathlib.Path(path).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(HEADER_BYTES_MAX, len(data) - 8):
+        raise ValueError(f"{path} is no safetensors file: its header does not fit")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        start, end = (8 + length + offset for offset in entry["data_offsets"])
+        tensors[name] = decode(data[start:end], entry["dtype"]).reshape(entry["shape"])
+    return tensors, metadata

@@ -1,0 +1,136 @@
+"""The sketch file under way: members, rows, and what has to hold between them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from .keys_file import keys_path, write_keys
+from .safetensors_file import Entry, decode, encode, write
+from .spool import Spool
+
+# Values [rows, ...] and the dtype they are written in, by a tensor's name without its member.
+Batch = Mapping[str, Tuple[np.ndarray, str]]
+
+
+class SketchWriter:
+    """Takes rows batch by batch and keeps them on disk; `finish` joins them to one safetensors file.
+
+    `shared_inputs` are names of layers: their `.v` is kept for the first member only, and has to be equal in others.
+    """
+
+    def __init__(self, path: Union[str, pathlib.Path], shared_inputs: Iterable[str] = ()):
+        self.path = pathlib.Path(path)
+        self.checkpoints: List[Dict[str, int]] = []
+        self.rows = 0
+        self._first_rows: Optional[int] = None
+        self._shared = {f"{name}.v" for name in shared_inputs}
+        self._spool: Optional[Spool] = Spool(self.path)
+
+    @property
+    def closed(self) -> bool:
+        return self._spool is None
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.remove()
+            self._spool = None
+
+    def begin_member(self, run: int, epoch: int) -> None:
+        """The rows that follow are those of another checkpoint, from the first one on."""
+        if run < 0 or epoch < 0:
+            raise ValueError(f"run {run}, epoch {epoch}: both are counted from 0")
+        self._end_member()
+        self.checkpoints.append({"run": int(run), "epoch": int(epoch)})
+        self.rows = 0
+
+    def append(self, rows: int, batch: Batch) -> None:
+        """Appends a batch, all of it or, where something is wrong with it, nothing."""
+        member = len(self.checkpoints) - 1
+        if self._first_rows is not None and self.rows + rows > self._first_rows:
+            raise ValueError(f"member {member} has more rows than the first member, which has {self._first_rows}")
+        own = f"m{member}.own"
+        if self._spool.rows(own) != (self.rows if "own" in batch else 0):
+            raise ValueError("some batches of this member have `own` and others have not: use add_classified for all")
+        stored = {}
+        for ending, (values, dtype) in batch.items():
+            self._check_fits(ending, values, dtype)
+            if member and ending in self._shared:
+                self._check_shared(ending, values, dtype)
+                continue
+            name = f"m{member}.{ending}"
+            self._spool.check(name, values.shape[1:], dtype)
+            stored[name] = (values, dtype)
+        for name, (values, dtype) in stored.items():
+            # A layer that earlier batches did not use has zeros for them.
+            self._spool.extend_with_zeros(name, values.shape[1:], dtype, self.rows)
+            self._spool.append(name, values, dtype)
+        self.rows += rows
+
+    def finish(
+        self,
+        row_shapes: Mapping[str, Tuple[int, ...]],
+        dtype: str,
+        schema: Mapping[str, object],
+        keys: Iterable[str],
+        metadata: Optional[Sequence[Mapping[str, object]]],
+        tensors: Mapping[str, np.ndarray],
+    ) -> int:
+        """Writes both files and returns the sketch file's size in bytes.
+
+        `row_shapes`: what every member has to have; missing rows are zero. `tensors`: further ones, written as F32.
+        """
+        self._end_member()
+        if not self.checkpoints:
+            raise ValueError("nothing was collected")
+        keys = list(keys)
+        if len(keys) != self.rows:
+            raise ValueError(f"{len(keys)} keys for {self.rows} rows")
+        with_own = [self._spool.rows(f"m{member}.own") > 0 for member in range(len(self.checkpoints))]
+        if any(with_own) and not all(with_own):
+            raise ValueError("some members have `own` and others have not: use add_classified for all")
+        for member in range(len(self.checkpoints)):
+            for ending, row_shape in row_shapes.items():
+                if not (member and ending in self._shared):
+                    self._spool.extend_with_zeros(f"m{member}.{ending}", row_shape, dtype, self.rows)
+        self._spool.fill(self.rows)
+        entries = self._spool.entries()
+        entries += [Entry(name, "F32", values.shape, encode(values, "F32")) for name, values in tensors.items()]
+        write_keys(keys_path(self.path), keys, metadata)
+        full = {"members": len(self.checkpoints), "checkpoints": self.checkpoints, **schema}
+        write(self.path, entries, {"ascribe.sketch": "1", "schema": json.dumps(full, ensure_ascii=False)})
+        self.close()
+        return self.path.stat().st_size
+
+    def _end_member(self) -> None:
+        if not self.checkpoints:
+            return
+        member = len(self.checkpoints) - 1
+        if self.rows == 0:
+            raise ValueError(f"member {member} has no rows")
+        if self._first_rows is None:
+            self._first_rows = self.rows
+        elif self.rows != self._first_rows:
+            raise ValueError(f"member {member} has {self.rows} rows, the first member {self._first_rows}")
+
+    def _check_fits(self, ending: str, values: np.ndarray, dtype: str) -> None:
+        """A row must not vanish or become infinite in the dtype it is written in."""
+        stored = decode(encode(values, dtype), dtype).reshape(len(values), -1)
+        given = values.reshape(len(values), -1)
+        wrong = ~np.isfinite(stored).all(axis=1) | (given.any(axis=1) & ~stored.any(axis=1))
+        if wrong.any():
+            row = self.rows + int(wrong.argmax())
+            raise ValueError(f"{ending}: row {row} does not fit {dtype}, it would be zero or infinite: use F32 or BF16")
+
+    def _check_shared(self, ending: str, values: np.ndarray, dtype: str) -> None:
+        first = self._spool.read(f"m0.{ending}", self.rows, len(values))
+        again = decode(encode(values, dtype), dtype).reshape(values.shape)
+        different = (first != again).reshape(len(again), -1).any(axis=1)
+        if different.any():
+            raise ValueError(
+                f"{ending[:-2]}: row {self.rows + int(different.argmax())} has another input than for the first "
+                "member: the rows are in another order, or the input is not shared by all members"
+            )
