@@ -19,10 +19,12 @@
 //! | 3 | [`storage`] | files with explicit durability, on a disk or simulated; catalog, commit, manifest, pins |
 //! | 3 | [`index`] | which rows are looked at: all of them, by codes with a bound or by stored values, or those that a graph leads to |
 //! | 3 | [`sketch`] | compressed gradients of rows: their schema, their layout, the files that collectors write |
+//! | 4 | [`curvature`] | how gradients are weighed against each other: margin kernel, damped Fisher, diagonal |
 //! | 4 | [`encoder`] | text to vectors, behind one trait with a content fingerprint |
 //! | 4 | [`attribution`] | both ends of a set of scores, in a total order; how unusual a score is |
 //! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, compact, query, verify |
 //! | 6 | [`evaluation`] | how good the answers are: recall against exact answers, linear datamodelling score against retrained models |
+//! | 6 | `training` | training of heads; the truth by retraining on halves (feature `bert`) |
 //! | 7 | `answers` | what every face shows, as JSON, JSON Lines, CSV and tables (feature `cli`) |
 //! | 9 | `cli` | the command line (feature `cli`) |
 //!
@@ -53,6 +55,7 @@
 
 pub mod attribution;
 pub mod base;
+pub mod curvature;
 pub mod encoder;
 pub mod engine;
 pub mod evaluation;
@@ -64,6 +67,9 @@ pub mod sketch;
 pub mod sources;
 pub mod stats;
 pub mod storage;
+
+#[cfg(feature = "bert")]
+pub mod training;
 
 #[cfg(feature = "cli")]
 pub mod answers;

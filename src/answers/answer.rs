@@ -16,7 +16,7 @@ pub enum AnswerDetail {
     Explained,
 }
 
-/// The question as JSON: `{"kind": "text", "value": "..."}`; kinds are `text`, `key` and `vector`.
+/// The question as JSON: `{"kind": "text", "value": "..."}`; kinds are `text`, `key`, `vector` and `sketch`.
 ///
 /// ```
 /// use ascribe::answers::question_value;
@@ -32,6 +32,7 @@ pub fn question_value(input: &QueryInput) -> Value {
             let values: Vec<Value> = values.iter().map(|value| Value::from(f64::from(*value))).collect();
             json!({"kind": "vector", "value": values})
         }
+        QueryInput::Sketch { source, row } => json!({"kind": "sketch", "value": source, "row": row + 1}),
     }
 }
 
@@ -44,9 +45,12 @@ pub fn answer_value(question: &Value, answer: &Answer, detail: AnswerDetail) -> 
         |hits: &[Hit]| Value::from(hits.iter().map(|hit| Value::from(hit_map(hit))).collect::<Vec<_>>());
     let mut object = Map::new();
     object.insert("query".into(), question.clone());
-    object.insert("score".into(), Value::from("learned"));
+    object.insert("score".into(), Value::from(answer.score));
     object.insert("kind".into(), Value::from(answer.kind.name()));
     object.insert("column".into(), Value::from(answer.column.as_str()));
+    if let Some(curvature) = &answer.curvature {
+        object.insert("curvature".into(), Value::from(curvature.as_str()));
+    }
     object.insert("exact".into(), Value::from(is_exact(answer)));
     object.insert(
         "searched".into(),
@@ -55,6 +59,10 @@ pub fn answer_value(question: &Value, answer: &Answer, detail: AnswerDetail) -> 
     object.insert("elapsed_ms".into(), milliseconds(answer.elapsed));
     if detail == AnswerDetail::Explained {
         object.insert("explain".into(), explain_value(answer));
+    }
+    if let Some(without) = &answer.without {
+        let value = json!({"rows": without.rows, "predicted_loss_change": without.change});
+        object.insert("without".into(), value);
     }
     object.insert("proponents".into(), hits(&answer.proponents));
     object.insert("opponents".into(), hits(&answer.opponents));
@@ -99,6 +107,10 @@ pub(super) fn hit_map(hit: &Hit) -> Map<String, Value> {
     object.insert("percentile".into(), hit.percentile.map_or(Value::Null, Value::from));
     object.insert("text".into(), Value::from(hit.text.as_str()));
     object.insert("metadata".into(), Value::from(hit.metadata.clone()));
+    if !hit.layers.is_empty() {
+        let layers = hit.layers.iter().map(|(name, part)| (name.clone(), Value::from(*part)));
+        object.insert("layers".into(), Value::from(layers.collect::<Map<_, _>>()));
+    }
     object
 }
 

@@ -9,6 +9,7 @@
 //! | `answer_text.rs` | answers written as tables, JSON, JSONL and CSV |
 //! | `comma_separated.rs` | records of CSV |
 //! | `escape.rs` | text that cannot steer a terminal |
+//! | `gradient_report.rs` | what fits, trainings of heads and measurements of faithfulness did |
 //! | `grid.rs` | tables that fit the page |
 //! | `number.rs` | numbers for people |
 //! | `output.rs` | formats, and the page that tables are written on |
@@ -19,6 +20,7 @@ mod answer;
 mod answer_text;
 mod comma_separated;
 mod escape;
+mod gradient_report;
 mod grid;
 mod number;
 mod output;
@@ -28,6 +30,9 @@ mod report_text;
 pub use answer::{AnswerDetail, answer_value, question_value};
 pub use answer_text::AnswerWriter;
 pub use escape::escaped;
+pub use gradient_report::{LdsMethod, fit_report, lds_report, self_report};
+#[cfg(feature = "bert")]
+pub use gradient_report::{head_report, truth_report};
 pub use grid::{Grid, GridColumn};
 pub use number::{bytes_shown, count_shown, duration_shown, score_shown};
 pub use output::{OutputFormat, Page};

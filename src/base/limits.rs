@@ -92,6 +92,12 @@ pub const SKETCH_WIDTH_MAX: usize = 16 * 1024 * 1024;
 /// Members (checkpoints) of a sketch column: ten runs with several checkpoints each, and room above that.
 pub const SKETCH_MEMBERS_MAX: u32 = 256;
 
+/// Parameters that a curvature may have a whole matrix over: one of 128 MiB for each member.
+pub const PRIMAL_PARAMETERS_MAX: u64 = 4096;
+
+/// Rows that a curvature may have a whole matrix over: one of 128 MiB in memory for each member while it is fitted.
+pub const DUAL_ROWS_MAX: u64 = 4000;
+
 /// Bytes of a sketch schema: some hundred for each module. It stands in the catalog and in every manifest.
 pub const SKETCH_SCHEMA_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -361,3 +367,17 @@ pub const BERT_TOKEN_TYPES_MAX: usize = 64;
 /// Characters of a word that are looked up piece by piece; a longer one counts as unknown. The time grows with the
 /// square, and every published tokenizer says 100.
 pub const BERT_WORD_CHARACTERS_MAX: usize = 1000;
+
+/// Classes of a classification head. The label audit keeps a row's Jacobian, classes x hidden units: at the default 64
+/// units 1 MiB a row.
+pub const HEAD_CLASSES_MAX: usize = 4096;
+
+/// Hidden units of a classification head: thousands learn nothing more from an embedding, and cost time in every one of
+/// hundreds of trainings.
+pub const HEAD_HIDDEN_MAX: usize = 8192;
+
+/// Epochs of one training of a head: a mistyped number is to be an error, not a week of work.
+pub const HEAD_EPOCHS_MAX: usize = 10_000;
+
+/// Trainings of one measurement of the truth: a week of them, at half a second each.
+pub const TRUTH_TRAININGS_MAX: usize = 1_000_000;

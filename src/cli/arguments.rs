@@ -10,11 +10,18 @@ use super::create::CreateArguments;
 use super::delete::DeleteArguments;
 use super::demo::DemoArguments;
 use super::eval::EvalArguments;
+use super::fit::FitArguments;
 use super::import::ImportArguments;
 use super::ingest::IngestArguments;
+#[cfg(feature = "bert")]
+use super::measure_truth::MeasureTruthArguments;
 use super::query::QueryArguments;
 use super::repair::RepairArguments;
+use super::score::ScoreArguments;
+use super::self_influence::SelfArguments;
 use super::stats::StatsArguments;
+#[cfg(feature = "bert")]
+use super::train_head::TrainHeadArguments;
 use super::verify::VerifyArguments;
 
 /// Embedded database that tells which training data made a model do what it did
@@ -48,6 +55,14 @@ pub(super) enum Verb {
     Ingest(IngestArguments),
     Import(ImportArguments),
     Query(QueryArguments),
+    #[cfg(feature = "bert")]
+    TrainHead(TrainHeadArguments),
+    Fit(FitArguments),
+    Score(ScoreArguments),
+    #[command(name = "self")]
+    SelfInfluence(SelfArguments),
+    #[cfg(feature = "bert")]
+    MeasureTruth(MeasureTruthArguments),
     Delete(DeleteArguments),
     Alter(AlterArguments),
     Compact(CompactArguments),

@@ -27,6 +27,8 @@ pub(super) struct EvalArguments {
 #[derive(Debug, Subcommand)]
 enum Evaluation {
     Recall(RecallArguments),
+    #[cfg(feature = "bert")]
+    Lds(super::eval_lds::LdsArguments),
 }
 
 /// Measure which part of the exact answers is found, on rows of the store as questions
@@ -66,6 +68,8 @@ impl EvalArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         match self.what {
             Evaluation::Recall(arguments) => arguments.run(session),
+            #[cfg(feature = "bert")]
+            Evaluation::Lds(arguments) => arguments.run(session),
         }
     }
 }

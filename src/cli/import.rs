@@ -12,7 +12,7 @@ use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_backg
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::import_report;
 use crate::engine::{Import, OnDuplicate};
-use crate::sketch::SketchFile;
+use crate::sketch::{GradientSource, SketchFile};
 use crate::sources::{FieldNames, Source, TensorSet, open_path};
 
 /// Add rows whose vectors or gradient sketches are already computed, as one commit
@@ -81,7 +81,7 @@ impl ImportArguments {
         };
         let sketches = tensors.as_ref().map(SketchFile::new).transpose()?;
         let import = Import {
-            sketches,
+            sketches: sketches.as_ref().map(|sketches| sketches as &dyn GradientSource),
             keys: keys.source.as_mut(),
             metadata: metadata.as_mut().map(|opened| opened.source.as_mut() as &mut dyn Source),
             embeddings,

@@ -16,20 +16,28 @@
 //! | `demo/` | `demo`: the whole main job on real data |
 //! | `duration.rs` | durations with units |
 //! | `eval.rs` | `eval`: how good the answers are |
+//! | `eval_lds.rs` | `eval lds`: how far scores agree with retrained models |
 //! | `failure.rs` | errors as text and exit codes |
+//! | `fit.rs` | `fit`: a curvature over the gradients of a column |
+//! | `gradient_arguments.rs` | names of curvatures, files of queries |
 //! | `import.rs` | `import`: rows whose vectors are ready |
 //! | `ingest.rs` | `ingest`: documents in, resumable |
 //! | `inputs.rs` | the files that an ingest reads: folders and patterns expanded |
 //! | `interrupt.rs` | Ctrl-C |
 //! | `manual.rs` | `man`: the manual page |
+//! | `matrix_file.rs` | matrices that verbs write |
+//! | `measure_truth.rs` | `measure-truth`: what the data does, by retraining |
 //! | `progress.rs` | progress bars |
 //! | `query.rs` | `query`: the most influential rows |
 //! | `repair.rs` | `repair`: a new catalog from the manifest |
 //! | `run.rs` | from the typed line to the exit code |
 //! | `schema.rs` | columns and fields as they are typed |
+//! | `score.rs` | `score`: the dense matrix of queries and rows |
+//! | `self_influence.rs` | `self`: how much each row influences itself |
 //! | `session.rs` | what every verb gets: output, page, progress, cancellation |
 //! | `stats.rs` | `stats`: what a store holds |
 //! | `store.rs` | arguments that every verb on a store has, and opening it |
+//! | `train_head.rs` | `train-head`: a classification head with the gradients of every row |
 //! | `vector_file.rs` | files of ready vectors |
 //! | `verify.rs` | `verify`: check every file |
 
@@ -43,20 +51,31 @@ mod delete;
 mod demo;
 mod duration;
 mod eval;
+#[cfg(feature = "bert")]
+mod eval_lds;
 mod failure;
+mod fit;
+mod gradient_arguments;
 mod import;
 mod ingest;
 mod inputs;
 mod interrupt;
 mod manual;
+mod matrix_file;
+#[cfg(feature = "bert")]
+mod measure_truth;
 mod progress;
 mod query;
 mod repair;
 mod run;
 mod schema;
+mod score;
+mod self_influence;
 mod session;
 mod stats;
 mod store;
+#[cfg(feature = "bert")]
+mod train_head;
 mod vector_file;
 mod verify;
 

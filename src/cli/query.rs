@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::gradient_arguments::{curvature_named, curvatures, tensors_of};
 use super::schema::parse_device;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
@@ -15,7 +16,8 @@ use crate::answers::{AnswerDetail, AnswerWriter, question_value};
 use crate::attribution::{ScoreKind, Side};
 use crate::base::limits::ANSWER_ROWS_MAX;
 use crate::encoder::Device;
-use crate::engine::{Query, QueryInput, Snapshot};
+use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, Query, QueryInput, Snapshot};
+use crate::sketch::{GradientSource, SketchFile};
 
 /// Vectors of a file that are asked about together: enough for several passes, few beside their answers.
 const QUERIES_TOGETHER: usize = 64;
@@ -27,7 +29,7 @@ const QUERIES_TOGETHER: usize = 64;
 /// many per cent of the rows score lower.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "ascribe query [OPTIONS] <STORE> <TEXT|--key <KEY>|--vector <FILE>>",
+    override_usage = "ascribe query [OPTIONS] <STORE> <TEXT|--key <KEY>|--vector <FILE>|--sketch <FILE>>",
     after_help = "\
 Example:
   ascribe create pets --encoder hashed
@@ -63,6 +65,24 @@ pub(super) struct QueryArguments {
     /// Score every row even where a graph or a filter would spare it, to tell exact percentiles
     #[arg(long)]
     background: bool,
+    /// Which scores: learned, of embeddings, or gradient, of sketches
+    #[arg(long, value_name = "SCORE", default_value = "learned", value_parser = ["learned", "gradient"])]
+    score: String,
+    /// Label that TEXT is asked about with, for gradient scores by the store's head
+    #[arg(long, value_name = "L", requires = "text")]
+    label: Option<String>,
+    /// Curvature to weigh gradients by [default: the one that was fitted last]
+    #[arg(long, value_name = "KIND", value_parser = curvatures())]
+    curvature: Option<String>,
+    /// How members of gradient scores become one: standardised, or the raw mean
+    #[arg(long, value_name = "HOW", default_value = "standardised", value_parser = member_scores())]
+    members: MemberScores,
+    /// Show what each module contributes to a gradient score
+    #[arg(long)]
+    layers: bool,
+    /// Predict how the query's loss would change without the rows for which this SQL condition is true
+    #[arg(long, value_name = "EXPR")]
+    without: Option<String>,
     /// Show how the answer came about
     #[arg(long)]
     explain: bool,
@@ -82,6 +102,9 @@ struct Question {
     /// Vectors to ask about: .npy or .safetensors of shape [DIM] or [N, DIM]; several rows give several answers
     #[arg(long, value_name = "FILE")]
     vector: Option<PathBuf>,
+    /// Gradients to ask about: a sketch file; several rows give several answers
+    #[arg(long, value_name = "FILE")]
+    sketch: Option<PathBuf>,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -94,7 +117,14 @@ fn sides() -> impl TypedValueParser<Value = Side> {
         .map(|name| Side::from_name(&name).unwrap_or_default())
 }
 
-fn kinds() -> impl TypedValueParser<Value = ScoreKind> {
+pub(super) fn member_scores() -> impl TypedValueParser<Value = MemberScores> {
+    PossibleValuesParser::new(["standardised", "raw"]).map(|name| match name.as_str() {
+        "raw" => MemberScores::Raw,
+        _ => MemberScores::Standardised,
+    })
+}
+
+pub(super) fn kinds() -> impl TypedValueParser<Value = ScoreKind> {
     PossibleValuesParser::new(ScoreKind::ALL.map(ScoreKind::name))
         .map(|name| ScoreKind::from_name(&name).unwrap_or_default())
 }
@@ -105,6 +135,13 @@ impl QueryArguments {
         let snapshot = reader.snapshot();
         let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
         let mut writer = AnswerWriter::new(self.output.format, session.page, detail);
+        if self.score == "gradient" || self.question.sketch.is_some() {
+            return self.run_gradients(&snapshot, writer, session);
+        }
+        if self.layers || self.without.is_some() || self.curvature.is_some() || self.label.is_some() {
+            let text = "--layers, --without, --curvature and --label belong to --score gradient";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         if let Some(path) = &self.question.vector {
             return self.run_vectors(path, &snapshot, writer, session);
         }
@@ -115,6 +152,66 @@ impl QueryArguments {
         let question = question_value(&input);
         let answer = snapshot.query(&self.query(input), &session.cancel)?;
         writer.write(session.out, &question, &answer).map_err(Failure::Output)
+    }
+
+    fn run_gradients(
+        &self,
+        snapshot: &Snapshot,
+        mut writer: AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let query = GradientQuery {
+            k: self.k,
+            side: self.side,
+            filter: self.filter.clone(),
+            kind: self.kind,
+            column: self.column.clone(),
+            curvature: curvature_named(self.curvature.as_deref()),
+            members: self.members,
+            layers: self.layers,
+            without: self.without.clone(),
+        };
+        let bytes = match &self.question.sketch {
+            Some(path) => Some((path, VectorFile::open(path, self.store.no_mmap)?)),
+            None => None,
+        };
+        let tensors = match &bytes {
+            Some((path, bytes)) => Some(tensors_of(path, bytes)?),
+            None => None,
+        };
+        let sketches = tensors.as_ref().map(SketchFile::new).transpose()?;
+        let (text, label) = (self.question.text.clone().unwrap_or_default(), self.label.clone());
+        let asked = QueryInput::Text(text.clone());
+        let mut gradients = Vec::new();
+        let inputs: Vec<GradientInput<'_>> = match (&sketches, &self.question.key, label) {
+            (Some(sketches), _, _) => {
+                (0..sketches.rows()).map(|row| GradientInput::Source { source: sketches, row }).collect()
+            }
+            (None, Some(key), _) => vec![GradientInput::Key(key)],
+            (None, None, Some(label)) => {
+                let column = self.column.as_deref();
+                gradients.extend(snapshot.label_gradients(column, &[LabelledText::Text { text, label }])?);
+                let of_row = |row| GradientInput::Values { asked: &asked, values: row };
+                gradients.iter().map(|row| of_row(row.values.as_slice())).collect()
+            }
+            (None, None, None) => {
+                let text = "a gradient is that of a text with a label (TEXT --label L), of a row (--key K) or of a sketch file (--sketch FILE)";
+                return Err(Failure::Usage(text.to_owned()));
+            }
+        };
+        if inputs.len() > 1 {
+            writer = writer.of_several();
+        }
+        for inputs in inputs.chunks(QUERIES_TOGETHER) {
+            for answer in snapshot.query_gradients(inputs, &query, &session.cancel)? {
+                let mut question = question_value(&answer.input);
+                if let Some(label) = &self.label {
+                    question["label"] = json!(label);
+                }
+                writer.write(session.out, &question, &answer).map_err(Failure::Output)?;
+            }
+        }
+        Ok(())
     }
 
     fn run_vectors(

@@ -62,6 +62,13 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Ingest(arguments) => arguments.run(session),
         Verb::Import(arguments) => arguments.run(session),
         Verb::Query(arguments) => arguments.run(session),
+        #[cfg(feature = "bert")]
+        Verb::TrainHead(arguments) => arguments.run(session),
+        Verb::Fit(arguments) => arguments.run(session),
+        Verb::Score(arguments) => arguments.run(session),
+        Verb::SelfInfluence(arguments) => arguments.run(session),
+        #[cfg(feature = "bert")]
+        Verb::MeasureTruth(arguments) => arguments.run(session),
         Verb::Delete(arguments) => arguments.run(session),
         Verb::Compact(arguments) => arguments.run(session),
         Verb::Stats(arguments) => arguments.run(session),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::gradient::{QueryGradient, QueryGradientError};
 use super::{Device, DeviceError, Encoder};
 
 /// An encoder that cannot be loaded.
@@ -96,5 +97,23 @@ pub fn load_state(specification: &str, state: Bytes, device: Device) -> Result<A
     {
         drop(state);
         Err(LoadError::NotBuilt { what: format!("encoder {specification}") })
+    }
+}
+
+/// The model that a store keeps beside a sketch column, from its bytes.
+///
+/// # Errors
+/// The bytes are damaged, or this build has no such models.
+pub fn load_query_gradient(bytes: &[u8]) -> Result<Arc<dyn QueryGradient>, QueryGradientError> {
+    #[cfg(feature = "bert")]
+    {
+        let heads = super::HeadSet::from_bytes(bytes)
+            .map_err(|error| QueryGradientError::Head { reason: format!("cannot be read: {error}") })?;
+        Ok(Arc::new(heads))
+    }
+    #[cfg(not(feature = "bert"))]
+    {
+        let reason = format!("of {} bytes needs a build with --features bert", bytes.len());
+        Err(QueryGradientError::Head { reason })
     }
 }

@@ -19,6 +19,13 @@ pub enum QueryInput {
     Key(String),
     /// A ready vector of the column's width.
     Vector(Vec<f32>),
+    /// A gradient that is no row of the store.
+    Sketch {
+        /// Where it comes from.
+        source: String,
+        /// Which of its rows, from 0.
+        row: usize,
+    },
 }
 
 /// A question: which rows have the most influence on this?
@@ -94,6 +101,18 @@ pub struct Hit {
     pub text: String,
     /// Declared and undeclared fields.
     pub metadata: Map<String, Value>,
+    /// What each module contributes to a gradient score, where that was asked for: they add up to it.
+    pub layers: Vec<(String, f64)>,
+}
+
+/// What is predicted to happen without some rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Without {
+    /// How many rows.
+    pub rows: u64,
+    /// Predicted change of the query's loss if the model had been trained without them: the sum of their scores (the plain
+    /// mean over members) over the number of rows.
+    pub change: f64,
 }
 
 /// Time that the stages of a query took.
@@ -116,10 +135,14 @@ pub struct QueryStages {
 pub struct Answer {
     /// What was asked about.
     pub input: QueryInput,
+    /// Which scores: `learned` of embeddings, `gradient` of sketches.
+    pub score: &'static str,
     /// The column that answered.
     pub column: String,
     /// Name of the encoder that the column was built with.
     pub encoder: String,
+    /// The curvature of gradient scores; `None` of learned ones.
+    pub curvature: Option<String>,
     /// How scores are normalised.
     pub kind: ScoreKind,
     /// How rows were looked at: `scan`, every one of them; `prefilter`, those that pass the filter, and no others; or
@@ -147,6 +170,8 @@ pub struct Answer {
     /// Where that time went; encoding and scan are those of all questions of the pass, loading an encoder and the filter
     /// those of all questions of the call that differ in nothing else.
     pub stages: QueryStages,
+    /// What is predicted to happen without some rows, where that was asked for.
+    pub without: Option<Without>,
     /// Rows with the highest positive scores, highest first.
     pub proponents: Vec<Hit>,
     /// Rows with the lowest negative scores, lowest first.

@@ -17,7 +17,7 @@ use super::write::{Rows, append_values, embedding_header, fit_encoders, needs_te
 use crate::base::limits::{IMPORT_SEGMENT_ROWS_MAX, SCAN_CHUNK_ROWS};
 use crate::base::{Cancel, CommitSeq, SegmentId};
 use crate::format::{ColumnRecord, SegmentColumnRecord, SegmentRecord};
-use crate::sketch::{SketchFile, SketchFileError};
+use crate::sketch::{GradientSource, SketchFileError};
 use crate::sources::{Document, Matrix, Source, SourceError};
 use crate::storage::{ColumnFileWriter, FileError};
 
@@ -30,7 +30,7 @@ pub struct Import<'a> {
     /// One vector a row.
     pub embeddings: Option<Matrix<'a>>,
     /// One compressed gradient a row.
-    pub sketches: Option<SketchFile<'a>>,
+    pub sketches: Option<&'a dyn GradientSource>,
     /// The column that takes the vectors, or the sketches where there are no vectors; `None`: the only one that takes
     /// vectors, and the one with the schema of the sketches, which is added where there is no sketch column yet.
     pub column: Option<String>,
@@ -40,7 +40,7 @@ pub struct Import<'a> {
 
 impl std::fmt::Debug for Import<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sketches = self.sketches.as_ref().map(SketchFile::name);
+        let sketches = self.sketches.map(GradientSource::name);
         write!(formatter, "Import({}, {:?}, {sketches:?})", self.keys.name(), self.embeddings)
     }
 }
@@ -129,7 +129,7 @@ impl Store {
     /// own, where possible while the keys are still being read.
     pub fn import(&mut self, mut import: Import<'_>, watch: Watch<'_>) -> Result<ImportReport, ImportError> {
         let vectors = import.embeddings.as_ref().map(|matrix| matrix.rows() as u64);
-        let total = vectors.or_else(|| import.sketches.as_ref().map(|sketches| sketches.rows() as u64));
+        let total = vectors.or_else(|| import.sketches.map(|sketches| sketches.rows() as u64));
         watch.progress.begin("import", "rows", total);
         let outcome = self.import_rows(&mut import, watch);
         if outcome.is_err() {
@@ -156,8 +156,7 @@ impl Store {
             let abandoned = Cancel::new();
             filling.push(Filling::Vectors(MatrixColumn { storage, matrix, column, watch, abandoned }));
         }
-        let sketches = import.sketches.take();
-        if let Some(sketches) = &sketches {
+        if let Some(sketches) = import.sketches {
             let named = import.column.as_deref().filter(|_| import.embeddings.is_none());
             let column = sketch_column(&mut transaction, named, sketches)?;
             filling.push(Filling::Sketches(SketchColumn { storage, sketches, column, watch }));

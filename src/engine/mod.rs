@@ -15,11 +15,18 @@
 //! | `compact_plan.rs` | which segments to merge |
 //! | `compare.rs` | whether merged rows answer as they did before |
 //! | `context.rs` | what all parts of an open store share: storage, threads, kernels, encoders |
+//! | `curvature.rs` | a fitted curvature, ready to weigh gradients |
 //! | `delete.rs` | deleting by key or predicate |
 //! | `derived.rs` | files that are made from a segment's columns |
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `filling.rs` | what an import brings beside keys and texts |
+//! | `fit.rs` | fitting a curvature to the gradients of a column |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
+//! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
+//! | `gradient_query.rs` | from a gradient to the rows at both ends |
+//! | `gradient_rows.rs` | the gradients of all rows, block by block |
+//! | `gradient_scores.rs` | scores of all rows for some gradients, member by member |
+//! | `head_column.rs` | the gradients of a classification head as a column, and its head kept beside it |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `indexing.rs` | building the index of each column of each segment |
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
@@ -41,6 +48,7 @@
 //! | `sampled_codes.rs` | codes of some rows of a segment, side by side |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
 //! | `scanning.rs` | what the parts of a scan share |
+//! | `score.rs` | learned scores of all rows |
 //! | `segment.rs` | the open files of a segment |
 //! | `sketch_column.rs` | gradients of a sketch file to column files |
 //! | `snapshot.rs` | a committed state that does not change while it is held |
@@ -69,11 +77,18 @@ mod compact_error;
 mod compact_plan;
 mod compare;
 mod context;
+mod curvature;
 mod delete;
 mod derived;
 mod encoders;
 mod filling;
+mod fit;
 mod gather;
+mod gradient_error;
+mod gradient_query;
+mod gradient_rows;
+mod gradient_scores;
+mod head_column;
 mod import;
 mod indexing;
 mod ingest;
@@ -96,6 +111,7 @@ mod sample;
 mod sampled_codes;
 mod scan;
 mod scanning;
+mod score;
 mod segment;
 mod sketch_column;
 mod snapshot;
@@ -114,13 +130,17 @@ mod write;
 pub use alter::AlterError;
 pub use answer::{
     Answer, ColumnStatistics, GraphStatistics, Hit, IndexStatistics, Problem, Query, QueryInput, QueryStages,
-    Row, Statistics, VerifyReport,
+    Row, Statistics, VerifyReport, Without,
 };
 pub use batch::BatchError;
 pub use compact::CompactReport;
 pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
+pub use fit::{FitOptions, FitReport};
+pub use gradient_error::GradientError;
+pub use gradient_query::{GradientInput, GradientQuery, MemberScores};
+pub use head_column::{HeadColumn, LabelledText};
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};

@@ -12,14 +12,15 @@ use super::encoders::EncoderError;
 use super::plan::{Plan, Wish, beams, is_prefiltered};
 use super::query_error::QueryError;
 use super::scan::Scan;
+use super::score::read_vector;
 use super::snapshot::Snapshot;
 use super::target::{Access, GraphWalk, Question, Target, limits};
 use crate::attribution::{Moments, RankedRows, ScoreKind, ScoredRow, Selection};
-use crate::base::{Cancel, ElementType, RowId, RowSet};
+use crate::base::{Cancel, RowId, RowSet};
 use crate::encoder::Encoder;
 use crate::filter::Predicate;
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::kernels::{CODE_QUERIES_MAX, CodeQueries, decode};
+use crate::kernels::{CODE_QUERIES_MAX, CodeQueries};
 use crate::storage::RowFile;
 
 /// Queries that differ in nothing but what they ask about, and what has to be there before they are answered.
@@ -177,8 +178,10 @@ impl Snapshot {
             })?;
             answers.push(Answer {
                 input: query.input.clone(),
+                score: "learned",
                 column: column.name.clone(),
                 encoder: encoder_name(column),
+                curvature: None,
                 kind: query.kind,
                 plan: scan.plan(),
                 plan_reason: plan_reason.clone(),
@@ -191,6 +194,7 @@ impl Snapshot {
                 rows_exact: scan.rows_exact(),
                 elapsed: spent + begun.elapsed(),
                 stages,
+                without: None,
                 proponents,
                 opponents,
             });
@@ -231,6 +235,10 @@ impl Snapshot {
                 };
                 Err(QueryError::Vector { reason })
             }
+            QueryInput::Sketch { source, .. } => {
+                let reason = format!("{source} holds gradients: ask with --score gradient");
+                Err(QueryError::Vector { reason })
+            }
         }
     }
 
@@ -241,19 +249,7 @@ impl Snapshot {
             .segment
             .column(column.id)
             .ok_or_else(|| QueryError::NoValue { key: key.to_owned(), column: column.name.clone() })?;
-        let mut vector = vec![0.0; file.width()];
-        let damaged = |reason: String| file.file().content_error(reason);
-        decode(file.element(), file.values(row, 1)?, &mut vector)
-            .map_err(|error| damaged(error.to_string()))?;
-        if file.element() == ElementType::I8 {
-            let mut scale = [0; 4];
-            scale.copy_from_slice(file.scales(row, 1)?.unwrap_or(&[0; 4]));
-            vector.iter_mut().for_each(|value| *value *= f32::from_le_bytes(scale));
-        }
-        match vector.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(damaged(format!("value {index} of row {row} is not finite")).into()),
-            None => Ok(vector),
-        }
+        read_vector(file, row)
     }
 
     /// The segments that have the column, with the rows that pass the filter, and why a graph is not walked.
@@ -361,6 +357,7 @@ impl Snapshot {
                 percentile: *percentile,
                 text: content.text,
                 metadata: content.metadata,
+                layers: Vec::new(),
             })
         };
         let (of_proponents, of_opponents) = percentiles.split_at(ranked.proponents.len());

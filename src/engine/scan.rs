@@ -27,7 +27,7 @@ use crate::kernels::{CodeQueries, KernelError};
 use crate::storage::FileError;
 
 /// Keys of the snapshot's rows, for ties.
-struct Keys<'a>(&'a [SegmentView]);
+pub(super) struct Keys<'a>(pub(super) &'a [SegmentView]);
 
 impl KeyLookup for Keys<'_> {
     type Error = FileError;

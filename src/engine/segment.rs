@@ -165,7 +165,7 @@ pub(super) type SketchSchemas = BTreeMap<ColumnId, Arc<SketchSchema>>;
 pub(super) fn read_schemas(columns: &[ColumnRecord], known: &SketchSchemas) -> Result<SketchSchemas, String> {
     let mut schemas = BTreeMap::new();
     for column in columns {
-        let ColumnKind::Sketch { schema, fingerprint } = &column.kind else { continue };
+        let ColumnKind::Sketch { schema, fingerprint, .. } = &column.kind else { continue };
         let read = match known.get(&column.id) {
             Some(known) => Arc::clone(known),
             None => {

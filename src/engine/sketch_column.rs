@@ -7,7 +7,7 @@ use super::transaction::Transaction;
 use crate::base::limits::SCAN_CHUNK_ROWS;
 use crate::base::{ColumnId, SegmentId};
 use crate::format::{ColumnHeader, ColumnKind, ColumnRecord, Encoding, SPARSE_PADDING, SegmentColumnRecord};
-use crate::sketch::{SketchFile, SketchFileError, encode_sketch_rows};
+use crate::sketch::{GradientSource, SketchFileError, encode_sketch_rows};
 use crate::storage::{ColumnFileWriter, FileError, NOT_MEASURED, SketchRowsBeside, Storage};
 
 /// Gradients that did not become a column file.
@@ -26,7 +26,7 @@ pub(super) enum SketchColumnError {
 /// A sketch file and the column that takes it.
 pub(super) struct SketchColumn<'a> {
     pub(super) storage: &'a dyn Storage,
-    pub(super) sketches: &'a SketchFile<'a>,
+    pub(super) sketches: &'a dyn GradientSource,
     pub(super) column: ColumnRecord,
     pub(super) watch: Watch<'a>,
 }
@@ -105,7 +105,7 @@ const BLOCK_VALUES: usize = 1 << 20;
 pub(super) fn sketch_column(
     transaction: &mut Transaction,
     named: Option<&str>,
-    sketches: &SketchFile<'_>,
+    sketches: &dyn GradientSource,
 ) -> Result<ColumnRecord, BatchError> {
     let fingerprint = sketches.schema().fingerprint();
     let columns = &transaction.next.store.columns;

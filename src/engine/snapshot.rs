@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answer::Row;
 use super::context::Context;
+use super::curvature::OpenCurvature;
 use super::encoders::{
     ColumnEncoders, EncoderError, computes_on_devices, make_encoder, open_encoders, open_state,
 };
@@ -28,6 +29,8 @@ pub(super) struct SnapshotInner {
     pub(super) segments: Vec<SegmentView>,
     encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
     pub(super) schemas: SketchSchemas,
+    /// Curvatures that were asked for, ready to weigh the rows of this state.
+    pub(super) curvatures: Mutex<BTreeMap<u64, Arc<OpenCurvature>>>,
     /// Codes that mean and deviation are estimated from, by column and position of the segment.
     pub(super) samples: Mutex<BTreeMap<(ColumnId, usize), Arc<SampledCodes>>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
@@ -113,6 +116,7 @@ impl Snapshot {
                 segments,
                 encoders,
                 schemas,
+                curvatures: Mutex::default(),
                 samples: Mutex::default(),
                 _pin: pin,
             }),
@@ -131,6 +135,7 @@ impl Snapshot {
             segments,
             encoders: inner.encoders.clone(),
             schemas: inner.schemas.clone(),
+            curvatures: Mutex::default(),
             samples: Mutex::default(),
             _pin: None,
         };
@@ -150,6 +155,11 @@ impl Snapshot {
     /// Names of the columns, in the order they were added; the first is asked unless a query names another.
     pub fn column_names(&self) -> impl Iterator<Item = &str> {
         self.inner.state.store.columns.iter().map(|column| column.name.as_str())
+    }
+
+    /// Does some work in the store's pool of threads.
+    pub fn in_pool<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.inner.context.pool.install(work)
     }
 
     /// Live rows.

@@ -161,7 +161,7 @@ fn sketch_record(id: ColumnId, definition: &ColumnDefinition, schema: &SketchSch
         element: definition.element,
         // At most the limit of a row, which fits.
         width: schema.layout().width() as u32,
-        kind: ColumnKind::Sketch { schema: schema.to_json(), fingerprint: schema.fingerprint() },
+        kind: ColumnKind::Sketch { schema: schema.to_json(), fingerprint: schema.fingerprint(), head: None },
     }
 }
 

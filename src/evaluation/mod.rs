@@ -8,15 +8,18 @@
 //! | `lds_tests.rs` | its tests, on simulated truths |
 //! | `recall.rs` | recall of the planner against exact answers, with intervals |
 //! | `retraining_truth.rs` | outputs of retrained models, and how far their noise lets a method come |
+//! | `truth_file.rs` | truth files: outputs with the keys of rows and queries |
 
 mod group_scores;
 mod hits;
 mod lds;
 mod recall;
 mod retraining_truth;
+mod truth_file;
 
 pub use group_scores::{GroupScoresError, group_sums};
 pub use hits::recall_of;
 pub use lds::{LdsError, LdsOptions, LdsReport, MethodLds, PairedDifference, linear_datamodelling_score};
 pub use recall::{RecallError, RecallOptions, RecallReport, measure_recall};
 pub use retraining_truth::{RetrainingTruth, TruthError};
+pub use truth_file::{TruthFile, TruthFileError};

@@ -72,6 +72,17 @@ pub struct EncoderRecord {
     pub state: Option<FileRecord>,
 }
 
+/// The classification head of a sketch column: what turns a text and a label into a gradient.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct HeadRecord {
+    /// The embedding column that it classifies.
+    pub embedding: ColumnId,
+    /// The field with the labels.
+    pub label: String,
+    /// Its file: the heads of all members.
+    pub file: FileRecord,
+}
+
 /// What a column holds.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum ColumnKind {
@@ -83,6 +94,8 @@ pub enum ColumnKind {
         schema: String,
         /// Fingerprint of that JSON.
         fingerprint: Fingerprint,
+        /// The classification head whose gradients they are; `None` of gradients that were imported.
+        head: Option<HeadRecord>,
     },
 }
 

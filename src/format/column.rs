@@ -34,7 +34,7 @@ pub mod curvature_section {
     pub const KEYS: u32 = 2;
     /// Checksums of the stored gradients of these rows, u64 each.
     pub const PRINTS: u32 = 3;
-    /// f64 of each member: the factors that scale the gradients of these rows, then their leverages.
+    /// f64 of each member: the factors that scale the gradients of these rows.
     pub const WEIGHTS: u32 = 4;
     /// f64 of each member: a symmetric inverse, the lower triangle row by row.
     pub const INVERSE: u32 = 5;

@@ -26,8 +26,8 @@ mod sketch;
 
 pub use catalog::{
     ColumnKind, ColumnRecord, CommitRecord, CurvatureRecord, DeletedRecord, EncoderRecord, FileRecord,
-    RECORD_FRAME_SIZE_BYTES, RecordError, SegmentColumnRecord, SegmentRecord, SourceRecord, StoreRecord,
-    open_record, seal_record,
+    HeadRecord, RECORD_FRAME_SIZE_BYTES, RecordError, SegmentColumnRecord, SegmentRecord, SourceRecord,
+    StoreRecord, open_record, seal_record,
 };
 pub use column::{ColumnHeader, ColumnHeaderError, column_section, curvature_section, encoder_section};
 pub use container::{

@@ -1,56 +1,12 @@
 //! Sketch files: checked against a schema, read row by row.
 
-use thiserror::Error;
-
-use super::schema::{SketchSchema, SketchSchemaError};
+use super::schema::SketchSchema;
+use super::source::{GradientSource, SketchFileError};
 use crate::format::{ModuleEncoding, SPARSE_PADDING};
-use crate::sources::{Place, SourceError, Tensor, TensorElement, TensorSet};
+use crate::sources::{Place, Tensor, TensorElement, TensorSet};
 
 /// The only version of sketch files.
 pub const SKETCH_FILE_VERSION: &str = "1";
-
-/// A file that is no sketch file, or one whose rows cannot be taken.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SketchFileError {
-    /// Not a safetensors file.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A safetensors file without what makes it a sketch file.
-    #[error("{input} is no sketch file: {reason}")]
-    NotOne {
-        /// The file.
-        input: String,
-        /// What is missing.
-        reason: String,
-    },
-    /// The schema in the file.
-    #[error("{input}: {source}")]
-    Schema {
-        /// The file.
-        input: String,
-        /// What is wrong with it.
-        source: SketchSchemaError,
-    },
-    /// A tensor that the schema calls for, or does not.
-    #[error("{tensor} {reason}")]
-    Tensor {
-        /// File and tensor.
-        tensor: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A value of a row.
-    #[error("{place}: {what} {reason}")]
-    Value {
-        /// The row.
-        place: Place,
-        /// Tensor or measurement.
-        what: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-}
 
 /// The tensors of one module of one member.
 #[derive(Debug)]
@@ -74,6 +30,38 @@ pub struct SketchFile<'a> {
 /// What a reader of rows needs to keep between them.
 #[derive(Debug, Default)]
 struct Integers(Vec<i64>, Vec<i64>);
+
+impl GradientSource for SketchFile<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn schema(&self) -> &SketchSchema {
+        &self.schema
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn has_outcomes(&self) -> bool {
+        self.trajectory.is_some() || self.own.iter().any(Option::is_some)
+    }
+
+    fn place(&self, row: usize) -> Place {
+        Place { input: self.name.clone(), unit: "row", number: row as u64 + 1 }
+    }
+
+    fn read_row(
+        &self,
+        row: usize,
+        values: &mut Vec<f32>,
+        terms: &mut Vec<u32>,
+        outcomes: &mut Vec<f32>,
+    ) -> Result<(), SketchFileError> {
+        self.read(row, values, terms, outcomes)
+    }
+}
 
 impl<'a> SketchFile<'a> {
     /// Checks the tensors of a file against the schema in it.
@@ -133,36 +121,8 @@ impl<'a> SketchFile<'a> {
         Ok(Self { name, schema, rows, tensors: found, own, trajectory })
     }
 
-    /// Name of the file, for messages.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The schema of its rows.
-    pub fn schema(&self) -> &SketchSchema {
-        &self.schema
-    }
-
-    /// Rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Whether anything was measured of its rows beside their gradients.
-    pub fn has_outcomes(&self) -> bool {
-        self.trajectory.is_some() || self.own.iter().any(Option::is_some)
-    }
-
-    /// Where a row stands, for messages.
-    pub fn place(&self, row: usize) -> Place {
-        Place { input: self.name.clone(), unit: "row", number: row as u64 + 1 }
-    }
-
-    /// Appends the values of row `row` (from 0), its terms, and what was measured of it if the file says so.
-    ///
-    /// # Errors
-    /// A probability is none, or a term is not of its table. Gradients that are not finite are left to who stores them.
-    pub fn read_row(
+    /// Appends a row, as [`GradientSource::read_row`] does.
+    fn read(
         &self,
         row: usize,
         values: &mut Vec<f32>,

@@ -8,15 +8,18 @@
 //! | `layout.rs` | where members, modules and sides stand in a row |
 //! | `rows.rs` | rows of a column in memory |
 //! | `schema.rs` | what the modules of a model are and how their gradients were taken |
+//! | `source.rs` | where the gradients of rows come from |
 
 mod encode;
 mod file;
 mod layout;
 mod rows;
 mod schema;
+mod source;
 
 pub use encode::{SketchEncodeError, encode_sketch_rows};
-pub use file::{SKETCH_FILE_VERSION, SketchFile, SketchFileError};
+pub use file::{SKETCH_FILE_VERSION, SketchFile};
 pub use layout::SketchLayout;
 pub use rows::{Outcome, SketchRows};
 pub use schema::{Checkpoint, Projection, SchemaModule, SketchSchema, SketchSchemaError};
+pub use source::{GradientSource, SketchFileError};

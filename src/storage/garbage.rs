@@ -33,6 +33,9 @@ pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
         {
             names.insert(encoder_file_name(column.id, &fingerprint));
         }
+        if let ColumnKind::Sketch { fingerprint, head: Some(_), .. } = &column.kind {
+            names.insert(encoder_file_name(column.id, fingerprint));
+        }
     }
     names.extend(state.store.curvatures.iter().map(|curvature| curvature_file_name(curvature.version)));
     names

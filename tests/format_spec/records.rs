@@ -23,7 +23,7 @@ fn expect(kind: &str, bytes: &[u8], expected: &[&str]) {
     assert_eq!(decode(kind, &unframe(bytes)), expected, "{kind}");
 }
 
-pub(crate) const STORE_LINES: [&str; 51] = [
+pub(crate) const STORE_LINES: [&str; 55] = [
     "store = 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a",
     "commit = 7",
     "next_segment = 97",
@@ -57,6 +57,10 @@ pub(crate) const STORE_LINES: [&str; 51] = [
     "columns[1].kind = sketch",
     "columns[1].kind.schema = {\"modules\":[]}",
     "columns[1].kind.fingerprint = cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+    "columns[1].kind.head.embedding = 1",
+    "columns[1].kind.head.label = f-text",
+    "columns[1].kind.head.file.length = 40",
+    "columns[1].kind.head.file.root = 41",
     "columns[2].id = 4",
     "columns[2].name = given",
     "columns[2].element = f32",

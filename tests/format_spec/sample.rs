@@ -8,8 +8,8 @@ use ascribe::base::{
 };
 use ascribe::format::{
     ColumnHeader, ColumnKind, ColumnRecord, CommitRecord, CurvatureRecord, DeletedRecord, EncoderRecord,
-    Encoding, FileRecord, Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord, SketchModule,
-    SourceRecord, StoreRecord, encode_metadata, metadata_batch, sketch_terms, sketch_width,
+    Encoding, FileRecord, HeadRecord, Manifest, ModuleEncoding, SegmentColumnRecord, SegmentRecord,
+    SketchModule, SourceRecord, StoreRecord, encode_metadata, metadata_batch, sketch_terms, sketch_width,
 };
 use ascribe::sketch::{SketchLayout, encode_sketch_rows};
 use ascribe::storage::{
@@ -165,12 +165,18 @@ pub(crate) fn store_record(commit: u64) -> StoreRecord {
         width: 3,
         kind: ColumnKind::Embedding(pending),
     };
+    let file = FileRecord { length: 0x28, root: 0x29 };
+    let head = HeadRecord { embedding: ColumnId(1), label: "f-text".into(), file };
     let sketch = ColumnRecord {
         id: ColumnId(2),
         name: "sketch".into(),
         element: ElementType::F16,
         width: sketch_width(&modules(), MEMBERS).unwrap(),
-        kind: ColumnKind::Sketch { schema: "{\"modules\":[]}".into(), fingerprint: Fingerprint([0xcd; 32]) },
+        kind: ColumnKind::Sketch {
+            schema: "{\"modules\":[]}".into(),
+            fingerprint: Fingerprint([0xcd; 32]),
+            head: Some(head),
+        },
     };
     StoreRecord {
         store: [0x5a; 16],

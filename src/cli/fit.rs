@@ -1,0 +1,71 @@
+//! `fit`: a curvature over the gradients of a column.
+
+use std::time::Instant;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::failure::Failure;
+use super::session::Session;
+use super::store::{OutputArguments, StoreArguments};
+use crate::answers::fit_report;
+use crate::curvature::{CurvatureForm, CurvatureKind};
+use crate::engine::FitOptions;
+
+/// Fit the curvature that gradients are weighed by
+///
+/// "margin" is the most faithful for classifiers with one label a row, where the sketches carry the probability of the
+/// row's own label; "fisher" is the damped empirical Fisher matrix over all modules jointly; "diagonal" and "identity"
+/// are cheap and rough. Rows that come later are scored by the fitted curvature, rows that are deleted leave it; fit
+/// again when many have.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  ascribe fit models
+  ascribe fit models --curvature fisher --damping 0.001")]
+pub(super) struct FitArguments {
+    #[command(flatten)]
+    store: StoreArguments,
+    /// Which curvature; auto: margin where the sketches carry what it needs, fisher otherwise
+    #[arg(long, value_name = "KIND", default_value = "auto", value_parser = names(&CurvatureKind::ALL.map(CurvatureKind::name)))]
+    curvature: String,
+    /// How it is computed: dual, by a matrix over rows, or primal, by one over parameters; auto: by the smaller one
+    #[arg(long, value_name = "FORM", default_value = "auto", value_parser = names(&["dual", "primal"]))]
+    form: String,
+    /// Damping, as a share of the kernel's trace (of each module's mean for diagonal), or auto: what was measured best
+    #[arg(long, value_name = "X", default_value = "auto")]
+    damping: String,
+    /// Sketch column [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+fn names(known: &[&'static str]) -> impl TypedValueParser<Value = String> {
+    let known: Vec<&'static str> = std::iter::once("auto").chain(known.iter().copied()).collect();
+    PossibleValuesParser::new(known)
+}
+
+impl FitArguments {
+    pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
+        let damping = match self.damping.as_str() {
+            "auto" => None,
+            text => {
+                let damping = text.parse().ok().filter(|damping: &f64| damping.is_finite() && *damping > 0.0);
+                let wrong = || Failure::Usage(format!("--damping {text}: give a number above 0, or auto"));
+                Some(damping.ok_or_else(wrong)?)
+            }
+        };
+        let options = FitOptions {
+            column: self.column,
+            kind: CurvatureKind::from_name(&self.curvature),
+            form: CurvatureForm::from_name(&self.form),
+            damping,
+        };
+        let mut store = self.store.open()?;
+        let begun = Instant::now();
+        let report = store.fit(&options, session.watch())?;
+        session.report(self.output.format, &fit_report(&report, begun.elapsed()))
+    }
+}

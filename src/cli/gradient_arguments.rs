@@ -1,0 +1,89 @@
+//! What verbs that ask about gradients have in common: names of curvatures, files of queries.
+
+use std::path::Path;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::failure::Failure;
+use super::vector_file::VectorFile;
+use crate::curvature::CurvatureKind;
+use crate::engine::LabelledText;
+use crate::sources::{FieldNames, TensorSet, open_path};
+
+pub(super) fn curvatures() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(CurvatureKind::ALL.map(CurvatureKind::name))
+}
+
+/// The curvature of a name that was checked before.
+pub(super) fn curvature_named(name: Option<&str>) -> Option<CurvatureKind> {
+    name.and_then(CurvatureKind::from_name)
+}
+
+/// A row of a query file: its key, and what is asked about.
+pub(super) struct AskedText {
+    pub(super) key: String,
+    pub(super) text: LabelledText,
+}
+
+impl AskedText {
+    pub(super) fn label(&self) -> &str {
+        match &self.text {
+            LabelledText::Text { label, .. } | LabelledText::Vector { label, .. } => label,
+        }
+    }
+}
+
+/// Reads queries that are texts (field `text`) or embeddings (field `vector`) with labels (field `label_field`), one JSON
+/// object a line with its key in `key`.
+pub(super) fn read_asked(path: &Path, label_field: &str) -> Result<Vec<AskedText>, Failure> {
+    let mut fields = FieldNames::of_keys_file();
+    // Whether vectors are given shows in the first row: a field that is named must be in every one.
+    if first_has_vector(path)? {
+        fields.vector = Some("vector".to_owned());
+    }
+    let mut opened = open_path(path, None, &fields, None)?;
+    let mut asked = Vec::new();
+    while let Some(document) = opened.source.next()? {
+        let place = document.place.clone();
+        let refuse = |what: &str| Failure::Failed(format!("{place}: this query has no {what}"));
+        let label = match document.metadata.get(label_field) {
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(serde_json::Value::Null) | None => return Err(refuse(&format!("field {label_field:?}"))),
+            Some(other) => other.to_string(),
+        };
+        let key = document.key.ok_or_else(|| refuse("key"))?;
+        let text = match (document.vector, document.text) {
+            (Some(vector), _) => LabelledText::Vector { vector, label },
+            (None, Some(text)) => LabelledText::Text { text, label },
+            (None, None) => return Err(refuse("text and no vector")),
+        };
+        asked.push(AskedText { key, text });
+    }
+    Ok(asked)
+}
+
+fn first_has_vector(path: &Path) -> Result<bool, Failure> {
+    let mut opened = open_path(path, None, &FieldNames::of_keys_file(), None)?;
+    Ok(opened.source.next()?.is_some_and(|document| document.metadata.contains_key("vector")))
+}
+
+/// Keys that stand beside a query file: `Q.keys.jsonl` beside `Q.safetensors`.
+pub(super) fn keys_beside(path: &Path) -> Result<Vec<String>, Failure> {
+    let beside = path.with_extension("keys.jsonl");
+    let mut opened = open_path(&beside, None, &FieldNames::of_keys_file(), None)?;
+    let mut keys = Vec::new();
+    while let Some(document) = opened.source.next()? {
+        keys.push(document.key.unwrap_or_default());
+    }
+    Ok(keys)
+}
+
+/// Whether a query file holds gradients.
+pub(super) fn holds_sketches(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+}
+
+/// The tensors of a file.
+pub(super) fn tensors_of<'a>(path: &Path, bytes: &'a VectorFile) -> Result<TensorSet<'a>, Failure> {
+    Ok(TensorSet::new(bytes, &path.display().to_string())?)
+}

@@ -1,0 +1,114 @@
+//! The mean square of each parameter's gradient.
+
+use super::damping::damping_of;
+use super::direction::Direction;
+use super::error::CurvatureError;
+use super::gradients::{MemberGradients, ModuleGradients};
+
+/// For each parameter the mean over rows of its squared gradient, damped module by module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiagonalFit {
+    /// Mean squares and damping, all modules laid end to end.
+    pub values: Vec<f64>,
+    /// What was added for each module.
+    pub damping: Vec<f64>,
+}
+
+impl DiagonalFit {
+    /// Fits to the gradients of all rows; to each module's values `ratio` times their mean is added.
+    ///
+    /// # Errors
+    /// See [`CurvatureError`].
+    ///
+    /// # Complexity
+    /// O(rows x parameters).
+    pub fn fit(gradients: &MemberGradients, ratio: f64) -> Result<Self, CurvatureError> {
+        let rows = gradients.rows().max(1) as f64;
+        let mut squares = Direction::zero(gradients);
+        let ones = vec![1.0 / rows; gradients.rows()];
+        squares.add(&MemberGradients::new(gradients.rows(), squared(gradients)), &ones);
+        let (mut values, mut damping) = (Vec::new(), Vec::new());
+        for module in squares.modules() {
+            let mean = module.values.iter().sum::<f64>() / module.values.len().max(1) as f64;
+            // A module that no gradient reaches has no scale of its own; nothing is ever multiplied by it.
+            let own = match damping_of(mean, ratio) {
+                Err(CurvatureError::Zero) => 1.0,
+                other => other?,
+            };
+            damping.push(own);
+            values.extend(module.values.iter().map(|value| value + own));
+        }
+        Ok(Self { values, damping })
+    }
+
+    /// Divides a query's gradient by `values`: the direction that it stands for.
+    pub fn direction(values: &[f64], gradients: &MemberGradients, row: usize) -> Direction {
+        let mut direction = Direction::of_row(gradients, row);
+        let mut divisors = values.iter();
+        for module in direction.modules_mut() {
+            for (value, divisor) in module.values.iter_mut().zip(divisors.by_ref()) {
+                *value /= divisor;
+            }
+        }
+        direction
+    }
+}
+
+/// Gradients whose entries are the squares of those given. Of factored gradients of rank 1 the factors are squared; others
+/// are written out.
+fn squared(gradients: &MemberGradients) -> Vec<ModuleGradients> {
+    let square = |values: &[f64]| values.iter().map(|value| value * value).collect::<Vec<_>>();
+    let mut modules = Vec::new();
+    for (number, module) in gradients.modules().iter().enumerate() {
+        modules.push(match module {
+            ModuleGradients::Factored { rank: 1, out, input, u, v } => {
+                ModuleGradients::Factored { rank: 1, out: *out, input: *input, u: square(u), v: square(v) }
+            }
+            _ => {
+                let (out, input) = module.shape();
+                let mut matrix = Vec::with_capacity(gradients.rows() * out * input);
+                for row in 0..gradients.rows() {
+                    let direction = Direction::of_row(gradients, row);
+                    let own = direction.modules().get(number).map(|module| module.values.as_slice());
+                    matrix.extend(square(own.unwrap_or_default()));
+                }
+                ModuleGradients::Dense { out, input, matrix }
+            }
+        });
+    }
+    modules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn squares_of_every_encoding_are_those_of_whole_gradients() {
+        let factored = ModuleGradients::Factored {
+            rank: 1,
+            out: 2,
+            input: 2,
+            u: vec![1.0, 2.0, 3.0, 0.0],
+            v: vec![1.0, -1.0, 2.0, 1.0],
+        };
+        let pairs = ModuleGradients::Factored {
+            rank: 2,
+            out: 1,
+            input: 1,
+            u: vec![1.0, 2.0, 3.0, 4.0],
+            v: vec![1.0, 1.0, -1.0, 1.0],
+        };
+        let gradients = MemberGradients::new(2, vec![factored, pairs]);
+        let fit = DiagonalFit::fit(&gradients, 1.0).unwrap();
+        let mean = [(1.0 + 36.0) / 2.0, (1.0 + 9.0) / 2.0, 4.0 / 2.0, 4.0 / 2.0];
+        let own = mean.iter().sum::<f64>() / 4.0;
+        for (found, expected) in fit.values.iter().zip(mean) {
+            assert!((found - expected - own).abs() < 1e-12, "{found} {expected}");
+        }
+        assert!((fit.values[4] - 2.0 * (9.0 + 1.0) / 2.0).abs() < 1e-12);
+        let direction = DiagonalFit::direction(&fit.values, &gradients, 0);
+        assert!((direction.modules()[0].values[1] + 1.0 / fit.values[1]).abs() < 1e-12);
+        assert!(DiagonalFit::fit(&gradients, 0.0).is_err());
+    }
+}

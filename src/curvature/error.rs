@@ -1,0 +1,36 @@
+//! What cannot be fitted.
+
+use thiserror::Error;
+
+/// Gradients that a curvature cannot be fitted to.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum CurvatureError {
+    /// Every gradient is zero, so that there is no scale for the damping.
+    #[error("every gradient is zero: there is nothing to fit; check that the sketches are those of the loss")]
+    Zero,
+    /// A damping that makes nothing solvable.
+    #[error("a damping of {damping} was asked for; it must be a number above 0")]
+    Damping {
+        /// What was asked for.
+        damping: f64,
+    },
+    /// The matrix is not positive definite although it was damped.
+    #[error(
+        "the damped matrix cannot be factorised at row {row}: its gradients are not finite or differ by too many powers of ten; use a larger damping"
+    )]
+    NotPositive {
+        /// Where the factorisation stopped.
+        row: usize,
+    },
+    /// Too many parameters for a form that needs a value for each.
+    #[error(
+        "{parameters} parameters are too many for this form (at most {most}): use the dual form, or landmarks"
+    )]
+    TooManyParameters {
+        /// Parameters of all modules.
+        parameters: u64,
+        /// How many are possible.
+        most: u64,
+    },
+}

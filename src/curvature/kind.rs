@@ -1,0 +1,70 @@
+//! Curvatures and their forms, as users name them.
+
+/// How gradients are weighed against each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CurvatureKind {
+    /// Not at all: inner products of gradients.
+    Identity,
+    /// By the mean square of each parameter's gradient.
+    Diagonal,
+    /// By the damped empirical Fisher matrix over all modules jointly.
+    Fisher,
+    /// By one Newton step in the margin kernel, weighted by the whole course of training.
+    Margin,
+}
+
+impl CurvatureKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Diagonal, Self::Fisher, Self::Margin];
+
+    /// Name in settings and answers: `identity`, `diagonal`, `fisher` or `margin`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Diagonal => "diagonal",
+            Self::Fisher => "fisher",
+            Self::Margin => "margin",
+        }
+    }
+
+    /// The kind of this [`name`](Self::name), if any.
+    ///
+    /// ```
+    /// use ascribe::curvature::CurvatureKind;
+    /// assert_eq!(CurvatureKind::from_name("margin"), Some(CurvatureKind::Margin));
+    /// assert_eq!(CurvatureKind::from_name("kfac"), None);
+    /// ```
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// How a curvature is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CurvatureForm {
+    /// Nothing is solved: identity and diagonal.
+    Direct,
+    /// By an inverse in the space of rows.
+    Dual,
+    /// By an inverse in the space of parameters.
+    Primal,
+}
+
+impl CurvatureForm {
+    /// Every form.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Dual, Self::Primal];
+
+    /// Name in settings and answers: `direct`, `dual` or `primal`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Dual => "dual",
+            Self::Primal => "primal",
+        }
+    }
+
+    /// The form of this [`name`](Self::name), if any.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|form| form.name() == name)
+    }
+}

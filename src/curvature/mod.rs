@@ -1,0 +1,40 @@
+//! Floor 4: how gradients are weighed against each other before they are compared.
+//!
+//! All forms answer the same question: which direction in the space of parameters does a query stand for, once the
+//! curvature of the loss is taken into account? What a training row contributes is the inner product of its gradient with
+//! that direction.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `damping.rs` | how much is added to the diagonal |
+//! | `diagonal.rs` | the mean square of each parameter's gradient |
+//! | `direction.rs` | a direction in the space of parameters, and what rows contribute along it |
+//! | `dual.rs` | the inverse in the space of rows: as large as there are rows |
+//! | `error.rs` | what cannot be fitted |
+//! | `gradients.rs` | gradients of many rows, module by module, and their inner products |
+//! | `kind.rs` | curvatures and their forms, as users name them |
+//! | `margin.rs` | weights of the margin kernel |
+//! | `primal.rs` | the inverse in the space of parameters |
+//! | `symmetric.rs` | symmetric matrices, of which half is kept |
+
+mod damping;
+mod diagonal;
+mod direction;
+mod dual;
+mod error;
+mod gradients;
+mod kind;
+mod margin;
+mod primal;
+mod symmetric;
+
+pub use damping::{DAMPING_RATIO, DIAGONAL_DAMPING_RATIO};
+pub use diagonal::DiagonalFit;
+pub use direction::{Direction, ModuleDirection};
+pub use dual::{DualFit, DualRemoval, DualSolver};
+pub use error::CurvatureError;
+pub use gradients::{MemberGradients, ModuleGradients};
+pub use kind::{CurvatureForm, CurvatureKind};
+pub use margin::MarginWeights;
+pub use primal::PrimalFit;
+pub use symmetric::{Symmetric, TriangleValue};

@@ -1,0 +1,101 @@
+//! The inverse in the space of parameters.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+
+use super::damping::damping_of;
+use super::direction::{Direction, ModuleDirection};
+use super::error::CurvatureError;
+use super::gradients::MemberGradients;
+use super::margin::MarginWeights;
+use super::symmetric::{Symmetric, TriangleValue, inverse, triangle_times};
+use crate::base::limits::PRIMAL_PARAMETERS_MAX;
+
+/// Rows whose whole gradients are held at a time.
+const BLOCK_ROWS: usize = 256;
+
+/// The damped inverse of the sum of a member's outer products of gradients, (sum of D^2 g g^T + c I)^-1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrimalFit {
+    rows: usize,
+    damping: f64,
+    inverse: Symmetric,
+}
+
+impl PrimalFit {
+    /// Fits to the gradients of all rows with their weights; `ratio` times the trace is added to the diagonal, which is
+    /// what [`DualFit`](super::DualFit) adds.
+    ///
+    /// # Errors
+    /// See [`CurvatureError`]; there are too many parameters.
+    ///
+    /// # Complexity
+    /// O(rows x parameters^2 + parameters^3).
+    pub fn fit(
+        gradients: &MemberGradients,
+        weights: &[MarginWeights],
+        ratio: f64,
+    ) -> Result<Self, CurvatureError> {
+        let (parameters, most) = (gradients.parameters(), PRIMAL_PARAMETERS_MAX);
+        if parameters > most {
+            return Err(CurvatureError::TooManyParameters { parameters, most });
+        }
+        let size = parameters as usize;
+        let mut sum: Mat<f64> = Mat::zeros(size, size);
+        for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
+            let last = gradients.rows().min(first + BLOCK_ROWS);
+            let mut block: Mat<f64> = Mat::zeros(size, last - first);
+            for row in first..last {
+                let factor = weights.get(row).map_or(1.0, |weights| weights.factor);
+                for (at, value) in whole(gradients, row).into_iter().enumerate() {
+                    block[(at, row - first)] = factor * value;
+                }
+            }
+            matmul(&mut sum, Accum::Add, &block, block.transpose(), 1.0, Par::Seq);
+        }
+        let trace = (0..size).map(|at| sum[(at, at)]).sum();
+        let damping = damping_of(trace, ratio)?;
+        for at in 0..size {
+            sum[(at, at)] += damping;
+        }
+        Ok(Self { rows: gradients.rows(), damping, inverse: Symmetric::of(&inverse(&sum)?) })
+    }
+
+    /// c: what was added to the diagonal.
+    pub fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// The inverse.
+    pub fn inverse(&self) -> &Symmetric {
+        &self.inverse
+    }
+
+    /// The direction of a row of gradients: n (sum + c I)^-1 g.
+    pub fn direction(&self, gradients: &MemberGradients, row: usize) -> Direction {
+        Self::direction_of(self.inverse.values(), self.rows, gradients, row)
+    }
+
+    /// [`direction`](Self::direction) by the lower triangle of an inverse that was fitted to `fitted_rows` rows.
+    pub fn direction_of(
+        triangle: &[TriangleValue],
+        fitted_rows: usize,
+        gradients: &MemberGradients,
+        row: usize,
+    ) -> Direction {
+        let mut solution = triangle_times(triangle, &whole(gradients, row)).into_iter();
+        let modules = gradients.modules().iter().map(|module| {
+            let (out, input) = module.shape();
+            let values =
+                solution.by_ref().take(out * input).map(|value| fitted_rows as f64 * value).collect();
+            ModuleDirection { out, input, values }
+        });
+        Direction::of_modules(modules.collect())
+    }
+}
+
+/// A row's whole gradient: all modules' matrices laid end to end.
+fn whole(gradients: &MemberGradients, row: usize) -> Vec<f64> {
+    let direction = Direction::of_row(gradients, row);
+    direction.modules().iter().flat_map(|module| module.values.iter().copied()).collect()
+}

@@ -1,0 +1,330 @@
+//! A fitted curvature, ready to weigh the gradients of a snapshot's rows.
+
+use std::sync::{Arc, OnceLock};
+
+use super::fit::{FitHead, is_zero_row};
+use super::gradient_error::GradientError;
+use super::gradient_rows::GradientRows;
+use super::snapshot::Snapshot;
+use crate::base::RowId;
+use crate::curvature::{
+    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, MarginWeights, MemberGradients, TriangleValue,
+};
+use crate::format::{CurvatureRecord, curvature_section};
+use crate::sketch::SketchRows;
+use crate::storage::{FileError, SealedFile, open_curvature_file};
+
+/// A row that is not in the fit.
+const NOT_FITTED: u32 = u32::MAX;
+
+/// The rows that a dual form was fitted to, as far as they are still there.
+pub(super) struct FittedRows {
+    /// For each place of the snapshot its number in the fit.
+    numbers: Vec<u32>,
+    /// For each row of the fit its place.
+    places: Vec<Option<usize>>,
+    /// Rows of the fit that are there no longer.
+    missing: Vec<usize>,
+    /// Their gradients, member by member; zero where they are missing.
+    gradients: Vec<MemberGradients>,
+    /// What each of them is multiplied by, member by member.
+    factors: Vec<Vec<f64>>,
+    /// What takes the missing ones out, member by member.
+    removals: Vec<DualRemoval>,
+}
+
+impl FittedRows {
+    /// Number in the fit of the row at a place.
+    pub(super) fn number(&self, place: usize) -> Option<usize> {
+        self.numbers.get(place).filter(|number| **number != NOT_FITTED).map(|number| *number as usize)
+    }
+
+    /// Place of each row of the fit.
+    pub(super) fn places(&self) -> &[Option<usize>] {
+        &self.places
+    }
+
+    /// Rows of the fit that are still there.
+    pub(super) fn rows(&self) -> usize {
+        self.places.len() - self.missing.len()
+    }
+
+    /// Rows of the fit that are there no longer.
+    pub(super) fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    pub(super) fn gradients(&self, member: usize) -> &MemberGradients {
+        &self.gradients[member]
+    }
+
+    pub(super) fn factors(&self, member: usize) -> &[f64] {
+        &self.factors[member]
+    }
+}
+
+/// A fitted curvature and the rows of one snapshot.
+pub(super) struct OpenCurvature {
+    pub(super) record: CurvatureRecord,
+    pub(super) kind: CurvatureKind,
+    pub(super) form: CurvatureForm,
+    pub(super) head: FitHead,
+    file: Arc<SealedFile>,
+    /// Values of the diagonal, member by member.
+    diagonal: Vec<Vec<f64>>,
+    fitted: Option<FittedRows>,
+    /// What each place weighs in the margin kernel, member by member; empty for other kinds.
+    weights: Vec<Vec<MarginWeights>>,
+    /// Squared lengths of whitened gradients, member by member, once they were asked for.
+    pub(super) lengths: OnceLock<Vec<Vec<f64>>>,
+}
+
+impl std::fmt::Debug for OpenCurvature {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "OpenCurvature({})", self.record.version)
+    }
+}
+
+impl Snapshot {
+    /// The curvature of a column: the newest, or the newest of a kind.
+    pub(super) fn curvature(
+        &self,
+        rows: &GradientRows<'_>,
+        kind: Option<CurvatureKind>,
+    ) -> Result<Arc<OpenCurvature>, GradientError> {
+        let known = self.inner.state.store.curvatures.iter();
+        let mut of_column = known.filter(|record| record.column == rows.column.id);
+        let chosen = of_column.rfind(|record| kind.is_none_or(|kind| record.kind == kind.name()));
+        let Some(record) = chosen else {
+            let name = &rows.column.name;
+            let what = kind
+                .map_or_else(|| "no curvature".to_owned(), |kind| format!("no {} curvature", kind.name()));
+            return Err(GradientError::mismatch(format!(
+                "{what} is fitted to the gradients of column {name:?} yet: run \"ascribe fit\" first"
+            )));
+        };
+        let mut open = self.inner.curvatures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = open.get(&record.version) {
+            return Ok(Arc::clone(known));
+        }
+        let opened = Arc::new(OpenCurvature::open(self, rows, record)?);
+        open.insert(record.version, Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+impl OpenCurvature {
+    fn open(
+        snapshot: &Snapshot,
+        rows: &GradientRows<'_>,
+        record: &CurvatureRecord,
+    ) -> Result<Self, GradientError> {
+        let storage = snapshot.inner.context.storage.as_ref();
+        let file = Arc::new(open_curvature_file(storage, record.version, record.column, record.file)?);
+        let head: FitHead = serde_json::from_slice(section(&file, curvature_section::HEAD)?)
+            .map_err(|error| file.content_error(format!("its head: {error}")))?;
+        let (Some(kind), Some(form)) =
+            (CurvatureKind::from_name(&head.kind), CurvatureForm::from_name(&head.form))
+        else {
+            return Err(file
+                .content_error(format!(
+                    "it is a {} in {} form, which this version does not know",
+                    head.kind, head.form
+                ))
+                .into());
+        };
+        if head.schema != rows.schema.fingerprint().to_string() {
+            return Err(file.content_error("it was fitted to gradients of another schema").into());
+        }
+        let members = rows.schema.members() as usize;
+        let empty = MemberGradients::empty(rows.schema.layout());
+        let diagonal = match kind {
+            CurvatureKind::Diagonal => {
+                let values = numbers(section(&file, curvature_section::DIAGONAL)?);
+                if values.len() as u64 != empty.parameters() * members as u64 {
+                    return Err(file.content_error("its diagonal has another length").into());
+                }
+                values.chunks(values.len() / members.max(1)).map(<[f64]>::to_vec).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut opened = Self {
+            record: record.clone(),
+            kind,
+            form,
+            head,
+            file,
+            diagonal,
+            fitted: None,
+            weights: Vec::new(),
+            lengths: OnceLock::new(),
+        };
+        if kind == CurvatureKind::Margin {
+            opened.weights = margin_weights(rows)?;
+        }
+        if form == CurvatureForm::Dual {
+            opened.fitted = Some(opened.fitted_rows(snapshot, rows)?);
+        }
+        Ok(opened)
+    }
+
+    /// Finds the rows of a dual fit in the snapshot.
+    fn fitted_rows(&self, snapshot: &Snapshot, rows: &GradientRows<'_>) -> Result<FittedRows, GradientError> {
+        let count = self.record.rows as usize;
+        let damaged = |reason: &str| GradientError::from(self.file.content_error(reason));
+        let keys = section(&self.file, curvature_section::KEYS)?;
+        let (ends, bytes) = keys.split_at_checked(8 * count).ok_or_else(|| damaged("it has too few keys"))?;
+        let (ends, _) = ends.as_chunks::<8>();
+        let prints = section(&self.file, curvature_section::PRINTS)?.as_chunks::<8>().0;
+        let layout = rows.schema.layout();
+        let members = layout.members() as usize;
+        let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
+        if prints.len() != count || factors.len() != count * members {
+            return Err(damaged("it has not one print and factor for each row"));
+        }
+        let mut fitted = FittedRows {
+            numbers: vec![NOT_FITTED; rows.places],
+            places: Vec::with_capacity(count),
+            missing: Vec::new(),
+            gradients: (0..members).map(|_| MemberGradients::empty(layout)).collect(),
+            factors: factors.chunks(count.max(1)).map(<[f64]>::to_vec).collect(),
+            removals: Vec::new(),
+        };
+        let zero = SketchRows {
+            values: vec![0.0; layout.width()],
+            terms: vec![crate::format::SPARSE_PADDING; layout.terms_a_row()],
+            outcomes: Vec::new(),
+        };
+        let mut start = 0;
+        for (number, (end, print)) in ends.iter().zip(prints).enumerate() {
+            let end = u64::from_le_bytes(*end) as usize;
+            let key = bytes.get(start..end).and_then(|key| std::str::from_utf8(key).ok());
+            let key = key.ok_or_else(|| damaged("a key in it is none"))?;
+            start = end;
+            let place = self.find(snapshot, rows, key, u64::from_le_bytes(*print))?;
+            let decoded = match place {
+                Some(place) => {
+                    fitted.numbers[place] = number as u32;
+                    rows.row(place)?
+                }
+                None => {
+                    fitted.missing.push(number);
+                    None
+                }
+            };
+            for (member, gradients) in fitted.gradients.iter_mut().enumerate() {
+                gradients.push(layout, member as u32, decoded.as_ref().unwrap_or(&zero), 0);
+            }
+            fitted.places.push(place);
+        }
+        for member in 0..members {
+            let removal = DualRemoval::new(self.triangle(member)?, fitted.missing.clone());
+            fitted.removals.push(removal.map_err(|source| GradientError::Curvature { member, source })?);
+        }
+        Ok(fitted)
+    }
+
+    /// The place of a row of the fit, if it is still the same.
+    fn find(
+        &self,
+        snapshot: &Snapshot,
+        rows: &GradientRows<'_>,
+        key: &str,
+        print: u64,
+    ) -> Result<Option<usize>, FileError> {
+        let Some((position, row)) = snapshot.find(key)? else { return Ok(None) };
+        let Some(place) = rows.place_of(position, row) else { return Ok(None) };
+        let Some((segment, row)) = rows.row_at(place) else { return Ok(None) };
+        Ok((GradientRows::print(segment, row)? == print).then_some(place))
+    }
+
+    /// The lower triangle of a member's inverse.
+    pub(super) fn triangle(&self, member: usize) -> Result<&[TriangleValue], FileError> {
+        let values = section(&self.file, curvature_section::INVERSE)?.as_chunks::<8>().0;
+        let members = self.head.damping.len().max(1);
+        let size = values.len() / members;
+        values
+            .get(member * size..(member + 1) * size)
+            .ok_or_else(|| self.file.content_error("it has not one inverse for each member"))
+    }
+
+    /// What solves over the rows of a dual fit.
+    pub(super) fn solver(&self, member: usize) -> Result<DualSolver<'_>, FileError> {
+        let removal = self.fitted.as_ref().and_then(|fitted| fitted.removals.get(member));
+        Ok(DualSolver { damping: self.damping(member), inverse: self.triangle(member)?, removal })
+    }
+
+    /// What was added to the diagonal of a member's matrix.
+    pub(super) fn damping(&self, member: usize) -> f64 {
+        self.head.damping.get(member).and_then(|values| values.first()).copied().unwrap_or(1.0)
+    }
+
+    /// The rows of a dual fit.
+    pub(super) fn fitted(&self) -> Option<&FittedRows> {
+        self.fitted.as_ref()
+    }
+
+    /// Values of a member's diagonal.
+    pub(super) fn diagonal(&self, member: usize) -> &[f64] {
+        self.diagonal.get(member).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What the row at a place weighs.
+    pub(super) fn weights(&self, member: usize, place: usize) -> MarginWeights {
+        let own = self.weights.get(member).and_then(|weights| weights.get(place)).copied();
+        own.unwrap_or_else(MarginWeights::none)
+    }
+
+    /// Name for answers, such as `margin (dual), version 3`.
+    pub(super) fn title(&self) -> String {
+        format!("{} ({}), version {}", self.kind.name(), self.form.name(), self.record.version)
+    }
+}
+
+fn section(file: &SealedFile, tag: u32) -> Result<&[u8], FileError> {
+    let section = file.section(tag).ok_or_else(|| file.content_error(format!("section {tag} is missing")))?;
+    file.read(section, 0..section.length)
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f64> {
+    bytes.as_chunks::<8>().0.iter().map(|value| f64::from_le_bytes(*value)).collect()
+}
+
+/// Weights of all places, member by member; those of deleted rows count for nothing.
+fn margin_weights(rows: &GradientRows<'_>) -> Result<Vec<Vec<MarginWeights>>, GradientError> {
+    let layout = rows.schema.layout();
+    let members = layout.members() as usize;
+    let mut weights = vec![vec![MarginWeights::none(); rows.places]; members];
+    for segment in &rows.segments {
+        let count = segment.view.segment.record.row_count;
+        let outcomes = SketchRows {
+            outcomes: segment
+                .file
+                .outcomes(RowId(0), count)?
+                .unwrap_or_default()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|value| f32::from_le_bytes(*value))
+                .collect(),
+            ..SketchRows::default()
+        };
+        for row in segment.view.iter_live() {
+            let place = segment.first + row.0 as usize;
+            let Some(outcome) = outcomes.outcome(layout, row.0 as usize) else {
+                // Whatever it weighs, a gradient of zeros scores 0.
+                if rows.row(place)?.is_some_and(|decoded| is_zero_row(layout, &decoded.values)) {
+                    continue;
+                }
+                let key = segment.view.segment.rows.key(row)?;
+                return Err(GradientError::mismatch(format!(
+                    "the row with key {key:?} came without the probability of its own label (\"own\" in the sketch file), which margin needs: import it with one, or ask with another curvature"
+                )));
+            };
+            for (own, weights) in outcome.own.iter().zip(&mut weights) {
+                weights[place] = MarginWeights::new(*own, outcome.trained);
+            }
+        }
+    }
+    Ok(weights)
+}

@@ -1,0 +1,381 @@
+//! Fitting a curvature to the gradients of a column.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::gradient_error::GradientError;
+use super::gradient_rows::GradientRows;
+use super::options::Watch;
+use super::store::Store;
+use super::transaction::TransactionError;
+use crate::base::CommitSeq;
+use crate::base::limits::{DUAL_ROWS_MAX, PRIMAL_PARAMETERS_MAX};
+use crate::curvature::{
+    CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, MarginWeights,
+    MemberGradients, PrimalFit, TriangleValue,
+};
+use crate::format::{CurvatureRecord, curvature_section};
+use crate::storage::write_curvature_file;
+
+/// What is to be fitted.
+#[derive(Clone, Debug, Default)]
+pub struct FitOptions {
+    /// The sketch column; `None`: the only one.
+    pub column: Option<String>,
+    /// The curvature; `None`: `margin` where the sketches carry what it needs, `fisher` otherwise.
+    pub kind: Option<CurvatureKind>,
+    /// How it is computed; `None`: by the smaller matrix.
+    pub form: Option<CurvatureForm>,
+    /// Damping as a share of the trace (`fisher`, `margin`) or of each module's mean (`diagonal`); `None`: what was
+    /// measured to be best.
+    pub damping: Option<f64>,
+}
+
+/// What a fit did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FitReport {
+    /// Version of the curvature.
+    pub version: u64,
+    /// The column.
+    pub column: String,
+    /// The curvature.
+    pub kind: CurvatureKind,
+    /// How it is computed.
+    pub form: CurvatureForm,
+    /// Rows that it was fitted to.
+    pub rows: u64,
+    /// Rows among them whose gradients are zero: they are kept, and score 0.
+    pub zero_rows: u64,
+    /// Members.
+    pub members: u32,
+    /// Parameters of one member.
+    pub parameters: u64,
+    /// What was added to the diagonal, for each member; of `diagonal` for each module of each member.
+    pub damping: Vec<Vec<f64>>,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// The commit that holds it.
+    pub commit: CommitSeq,
+}
+
+/// What stands at the beginning of a curvature file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FitHead {
+    pub(super) kind: String,
+    pub(super) form: String,
+    pub(super) damping: Vec<Vec<f64>>,
+    pub(super) schema: String,
+    pub(super) zero_rows: u64,
+}
+
+/// What was fitted to one member.
+enum MemberFit {
+    Nothing,
+    Diagonal(DiagonalFit),
+    Dual(DualFit),
+    Primal(PrimalFit),
+}
+
+/// Gradients of all live rows, and what each weighs, member by member.
+struct FitInput {
+    members: Vec<(MemberGradients, Vec<MarginWeights>)>,
+    keys: Vec<String>,
+    prints: Vec<u64>,
+    zero_rows: u64,
+}
+
+impl Store {
+    /// Fits a curvature to the gradients of all live rows of a sketch column, and keeps it in the store. An earlier one of
+    /// the same kind and column gives way to it.
+    ///
+    /// Rows that come later are scored by the fitted curvature; rows that are deleted leave it at the same damping. Fit
+    /// again when many have.
+    ///
+    /// # Errors
+    /// See [`GradientError`]. Nothing of a failed fit is visible.
+    ///
+    /// # Complexity
+    /// Dual form: O(rows^2 x values + rows^3) a member; primal form: O(rows x parameters^2 + parameters^3).
+    pub fn fit(&mut self, options: &FitOptions, watch: Watch<'_>) -> Result<FitReport, GradientError> {
+        let snapshot = self.snapshot();
+        let rows = snapshot.gradient_rows(options.column.as_deref())?;
+        watch.progress.begin("fit", "members", Some(u64::from(rows.schema.members())));
+        let fitted = snapshot.inner.context.pool.install(|| fit(&rows, options, watch));
+        watch.progress.end();
+        let (kind, form, input, fits) = fitted?;
+        let damping: Vec<Vec<f64>> = fits.iter().map(MemberFit::damping).collect();
+        let head = FitHead {
+            kind: kind.name().to_owned(),
+            form: form.name().to_owned(),
+            damping: damping.clone(),
+            schema: rows.schema.fingerprint().to_string(),
+            zero_rows: input.zero_rows,
+        };
+        let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
+        let record = CurvatureRecord {
+            version: 0,
+            column: rows.column.id,
+            kind: head.kind.clone(),
+            form: head.form.clone(),
+            rows: rows.live_rows(),
+            commit: snapshot.commit(),
+            file: crate::format::FileRecord { length: 0, root: 0 },
+        };
+        let mut report = FitReport {
+            version: 0,
+            column: rows.column.name.clone(),
+            kind,
+            form,
+            rows: record.rows,
+            zero_rows: input.zero_rows,
+            members: rows.schema.members(),
+            parameters,
+            damping,
+            bytes: 0,
+            commit: snapshot.commit(),
+        };
+        let record = self.keep_curvature(record, &head, &input, &fits)?;
+        report.version = record.version;
+        report.bytes = record.file.length;
+        report.commit = record.commit;
+        Ok(report)
+    }
+
+    /// Writes the file of a curvature and commits it.
+    fn keep_curvature(
+        &mut self,
+        mut record: CurvatureRecord,
+        head: &FitHead,
+        input: &FitInput,
+        fits: &[MemberFit],
+    ) -> Result<CurvatureRecord, GradientError> {
+        let head = serde_json::to_vec(head)
+            .map_err(|error| GradientError::mismatch(format!("the fit cannot be written: {error}")))?;
+        // Only now, so that others may write while the fit is computed; files are written under it, so that nobody
+        // collects them before they are part of the store.
+        let mut transaction = self.begin();
+        if !transaction.next.store.columns.iter().any(|column| column.id == record.column) {
+            return Err(GradientError::Column { reason: "the column was dropped meanwhile".to_owned() });
+        }
+        record.version = transaction.next.store.next_curvature;
+        let storage = self.context.storage.as_ref();
+        let parts = FileParts::new(input, fits);
+        let written =
+            write_curvature_file(storage, record.version, record.column, &parts.sections(&head, fits));
+        record.file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
+        record.commit = CommitSeq(transaction.next.store.commit.0 + 1);
+        let store = &mut transaction.next.store;
+        store.next_curvature += 1;
+        store.curvatures.retain(|known| known.column != record.column || known.kind != record.kind);
+        store.curvatures.push(record.clone());
+        self.commit(transaction, "fit").map_err(|error: TransactionError| GradientError::from(error))?;
+        Ok(record)
+    }
+}
+
+type Fitted = (CurvatureKind, CurvatureForm, FitInput, Vec<MemberFit>);
+
+fn fit(rows: &GradientRows<'_>, options: &FitOptions, watch: Watch<'_>) -> Result<Fitted, GradientError> {
+    let live = rows.live_rows();
+    if live == 0 {
+        return Err(GradientError::mismatch(format!(
+            "column {:?} has no gradients yet: import some first",
+            rows.column.name
+        )));
+    }
+    let kind = choose_kind(rows, options)?;
+    let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
+    let form = choose_form(kind, options.form, live, parameters)?;
+    let input = gather(rows, kind, watch)?;
+    let done = std::sync::atomic::AtomicU64::new(0);
+    let ratio = options.damping.unwrap_or(match kind {
+        CurvatureKind::Diagonal => DIAGONAL_DAMPING_RATIO,
+        _ => DAMPING_RATIO,
+    });
+    let fits = input.members.par_iter().enumerate().map(|(member, (gradients, weights))| {
+        if watch.cancel.is_cancelled() {
+            return Err(GradientError::Cancelled);
+        }
+        let fitted = match (kind, form) {
+            (CurvatureKind::Identity, _) => Ok(MemberFit::Nothing),
+            (CurvatureKind::Diagonal, _) => DiagonalFit::fit(gradients, ratio).map(MemberFit::Diagonal),
+            (_, CurvatureForm::Primal) => PrimalFit::fit(gradients, weights, ratio).map(MemberFit::Primal),
+            _ => DualFit::fit(gradients, weights, ratio).map(MemberFit::Dual),
+        };
+        watch.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
+        fitted.map_err(|source| GradientError::Curvature { member, source })
+    });
+    let fits = fits.collect::<Result<Vec<_>, _>>()?;
+    Ok((kind, form, input, fits))
+}
+
+fn choose_kind(rows: &GradientRows<'_>, options: &FitOptions) -> Result<CurvatureKind, GradientError> {
+    let lacking = rows.segments.iter().find(|segment| !segment.file.has_outcomes());
+    match (options.kind, lacking) {
+        (Some(CurvatureKind::Margin), Some(segment)) => Err(GradientError::mismatch(format!(
+            "margin needs the probability of each row's own label (\"own\" in the sketch file), which segment {} does not have: import sketches that carry it, or fit fisher",
+            segment.view.segment.record.id
+        ))),
+        (Some(kind), _) => Ok(kind),
+        (None, None) => Ok(CurvatureKind::Margin),
+        (None, Some(_)) => Ok(CurvatureKind::Fisher),
+    }
+}
+
+fn choose_form(
+    kind: CurvatureKind,
+    wished: Option<CurvatureForm>,
+    rows: u64,
+    parameters: u64,
+) -> Result<CurvatureForm, GradientError> {
+    let is_direct = matches!(kind, CurvatureKind::Identity | CurvatureKind::Diagonal);
+    let form = match wished {
+        Some(form) if (form == CurvatureForm::Direct) != is_direct => {
+            return Err(GradientError::mismatch(format!("{} has no {} form", kind.name(), form.name())));
+        }
+        Some(form) => form,
+        None if is_direct => CurvatureForm::Direct,
+        None if rows <= DUAL_ROWS_MAX.min(parameters) => CurvatureForm::Dual,
+        None if parameters <= PRIMAL_PARAMETERS_MAX => CurvatureForm::Primal,
+        None => CurvatureForm::Dual,
+    };
+    let reason = match form {
+        CurvatureForm::Dual if rows > DUAL_ROWS_MAX => format!(
+            "{rows} rows are too many for the dual form (at most {DUAL_ROWS_MAX}), and {parameters} parameters for the primal one (at most {PRIMAL_PARAMETERS_MAX}): fit identity or diagonal"
+        ),
+        CurvatureForm::Primal if parameters > PRIMAL_PARAMETERS_MAX => {
+            format!(
+                "{parameters} parameters are too many for the primal form (at most {PRIMAL_PARAMETERS_MAX})"
+            )
+        }
+        _ => return Ok(form),
+    };
+    Err(GradientError::mismatch(reason))
+}
+
+fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Result<FitInput, GradientError> {
+    let layout = rows.schema.layout();
+    let members = layout.members();
+    let none = || (MemberGradients::empty(layout), Vec::new());
+    let mut input = FitInput {
+        members: (0..members).map(|_| none()).collect(),
+        keys: Vec::new(),
+        prints: Vec::new(),
+        zero_rows: 0,
+    };
+    let mut decoded = crate::sketch::SketchRows::default();
+    for segment in &rows.segments {
+        for row in segment.view.iter_live() {
+            if watch.cancel.is_cancelled() {
+                return Err(GradientError::Cancelled);
+            }
+            decoded.read(segment.file, layout, row, 1)?;
+            let outcome = decoded.outcome(layout, 0);
+            let is_zero = is_zero_row(layout, &decoded.values);
+            let key = segment.view.segment.rows.key(row)?;
+            for (member, (gradients, weights)) in input.members.iter_mut().enumerate() {
+                gradients.push(layout, member as u32, &decoded, 0);
+                weights.push(match (kind, &outcome) {
+                    (CurvatureKind::Margin, Some(outcome)) => {
+                        MarginWeights::new(outcome.own.get(member).copied().unwrap_or(0.0), outcome.trained)
+                    }
+                    // Whatever it weighs, it scores 0.
+                    (CurvatureKind::Margin, None) if is_zero => MarginWeights::none(),
+                    (CurvatureKind::Margin, None) => return Err(GradientError::mismatch(format!(
+                        "margin needs the probability of each row's own label (\"own\" in the sketch file), which the row with key {key:?} does not have: import it with its sketch, or fit fisher"
+                    ))),
+                    _ => MarginWeights::none(),
+                });
+            }
+            input.zero_rows += u64::from(is_zero);
+            input.keys.push(key.to_owned());
+            input.prints.push(GradientRows::print(segment, row)?);
+        }
+    }
+    Ok(input)
+}
+
+/// Whether a row's gradient is zero: of each module one side is.
+pub(super) fn is_zero_row(layout: &crate::sketch::SketchLayout, values: &[f32]) -> bool {
+    let is_zero = |range: std::ops::Range<usize>| values[range].iter().all(|value| *value == 0.0);
+    (0..layout.members()).all(|member| {
+        (0..layout.modules().len()).all(|module| {
+            let (first, second) = layout.places(member, module);
+            is_zero(first) || second.is_some_and(is_zero)
+        })
+    })
+}
+
+impl MemberFit {
+    fn damping(&self) -> Vec<f64> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Diagonal(fit) => fit.damping.clone(),
+            Self::Dual(fit) => vec![fit.damping],
+            Self::Primal(fit) => vec![fit.damping()],
+        }
+    }
+
+    fn triangle(&self) -> &[TriangleValue] {
+        match self {
+            Self::Dual(fit) => fit.inverse.values(),
+            Self::Primal(fit) => fit.inverse().values(),
+            _ => &[],
+        }
+    }
+}
+
+/// Bytes of the smaller sections.
+struct FileParts {
+    key_ends: Vec<u8>,
+    key_bytes: Vec<u8>,
+    prints: Vec<u8>,
+    weights: Vec<u8>,
+    diagonal: Vec<u8>,
+}
+
+impl FileParts {
+    fn new(input: &FitInput, fits: &[MemberFit]) -> Self {
+        let (mut end, mut key_ends) = (0_u64, Vec::new());
+        for key in &input.keys {
+            end += key.len() as u64;
+            key_ends.extend_from_slice(&end.to_le_bytes());
+        }
+        let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let (mut weights, mut diagonal) = (Vec::new(), Vec::new());
+        for fit in fits {
+            match fit {
+                MemberFit::Dual(fit) => {
+                    weights.extend(bytes(&fit.factors));
+                }
+                MemberFit::Diagonal(fit) => diagonal.extend(bytes(&fit.values)),
+                _ => {}
+            }
+        }
+        Self {
+            key_ends,
+            key_bytes: input.keys.concat().into_bytes(),
+            prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
+            weights,
+            diagonal,
+        }
+    }
+
+    /// The sections that this kind and form have.
+    fn sections<'a>(&'a self, head: &'a [u8], fits: &'a [MemberFit]) -> Vec<(u32, Vec<&'a [u8]>)> {
+        let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
+        if fits.iter().any(|fit| matches!(fit, MemberFit::Dual(_))) {
+            sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
+            sections.push((curvature_section::PRINTS, vec![&self.prints]));
+            sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
+        }
+        let triangles: Vec<&[u8]> = fits.iter().map(|fit| fit.triangle().as_flattened()).collect();
+        if triangles.iter().any(|triangle| !triangle.is_empty()) {
+            sections.push((curvature_section::INVERSE, triangles));
+        }
+        if !self.diagonal.is_empty() {
+            sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));
+        }
+        sections
+    }
+}

@@ -1,0 +1,154 @@
+//! The gradients of all rows of a sketch column, block by block.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::gradient_error::GradientError;
+use super::segment::SegmentView;
+use super::snapshot::Snapshot;
+use crate::base::{Cancel, Checksum, RowId};
+use crate::format::{ColumnKind, ColumnRecord};
+use crate::sketch::{SketchRows, SketchSchema};
+use crate::storage::{ColumnFile, FileError};
+
+/// Values that are decoded at a time: some MiB.
+const BLOCK_VALUES: usize = 1 << 19;
+
+/// A segment that has the column.
+pub(super) struct GradientSegment<'a> {
+    /// Its position in the snapshot.
+    pub(super) position: usize,
+    pub(super) view: &'a SegmentView,
+    pub(super) file: &'a ColumnFile,
+    /// Rows of the segments before it.
+    pub(super) first: usize,
+}
+
+/// All rows with a gradient, deleted ones counted, in the order of ingest; each has a place in that order.
+pub(super) struct GradientRows<'a> {
+    pub(super) column: &'a ColumnRecord,
+    pub(super) schema: Arc<SketchSchema>,
+    pub(super) segments: Vec<GradientSegment<'a>>,
+    pub(super) places: usize,
+}
+
+/// Some rows of a segment, decoded.
+pub(super) struct GradientBlock<'a> {
+    pub(super) segment: &'a GradientSegment<'a>,
+    pub(super) first: RowId,
+    pub(super) count: u32,
+    pub(super) rows: SketchRows,
+}
+
+impl GradientBlock<'_> {
+    /// Place of the first row.
+    pub(super) fn place(&self) -> usize {
+        self.segment.first + self.first.0 as usize
+    }
+}
+
+impl Snapshot {
+    /// The gradients of the column `name`, or of the only sketch column.
+    pub(super) fn gradient_rows(&self, name: Option<&str>) -> Result<GradientRows<'_>, GradientError> {
+        let column = self.sketch_column(name)?;
+        let schema = self.inner.schemas.get(&column.id).map(Arc::clone);
+        let schema = schema.ok_or_else(|| GradientError::Column {
+            reason: format!("column {:?} has no schema; run \"ascribe verify\"", column.name),
+        })?;
+        let mut ordered: Vec<(usize, &SegmentView)> = self.inner.segments.iter().enumerate().collect();
+        ordered.sort_by_key(|(_, view)| view.segment.record.place);
+        let (mut segments, mut places) = (Vec::new(), 0);
+        for (position, view) in ordered {
+            let Some(file) = view.segment.column(column.id) else { continue };
+            segments.push(GradientSegment { position, view, file, first: places });
+            places += view.segment.record.row_count as usize;
+        }
+        Ok(GradientRows { column, schema, segments, places })
+    }
+
+    fn sketch_column(&self, name: Option<&str>) -> Result<&ColumnRecord, GradientError> {
+        let columns = &self.inner.state.store.columns;
+        let sketches: Vec<&ColumnRecord> =
+            columns.iter().filter(|column| matches!(column.kind, ColumnKind::Sketch { .. })).collect();
+        let names = || sketches.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let reason = match (name, sketches.as_slice()) {
+            (_, []) => "the store has no sketch column: import gradients with \"ascribe import --sketches\", or make them with \"ascribe train-head\"".to_owned(),
+            (None, [only]) => return Ok(only),
+            (None, _) => format!("several columns hold sketches ({}): name one with --column", names()),
+            (Some(name), _) => match sketches.iter().find(|column| column.name == name) {
+                Some(column) => return Ok(column),
+                None => format!("there is no sketch column {name:?}; the sketch columns are {}", names()),
+            },
+        };
+        Err(GradientError::Column { reason })
+    }
+}
+
+impl<'a> GradientRows<'a> {
+    /// Rows that are not deleted.
+    pub(super) fn live_rows(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.view.live_rows()).sum()
+    }
+
+    /// The segment and row at a place.
+    pub(super) fn row_at(&self, place: usize) -> Option<(&GradientSegment<'a>, RowId)> {
+        let number = self.segments.partition_point(|segment| segment.first <= place).checked_sub(1)?;
+        let segment = self.segments.get(number)?;
+        let row = u32::try_from(place - segment.first).ok()?;
+        (row < segment.view.segment.record.row_count).then_some((segment, RowId(row)))
+    }
+
+    /// The place of a row of the snapshot's segment at `position`.
+    pub(super) fn place_of(&self, position: usize, row: RowId) -> Option<usize> {
+        let segment = self.segments.iter().find(|segment| segment.position == position)?;
+        Some(segment.first + row.0 as usize)
+    }
+
+    /// One row, decoded.
+    pub(super) fn row(&self, place: usize) -> Result<Option<SketchRows>, FileError> {
+        let Some((segment, row)) = self.row_at(place) else { return Ok(None) };
+        let mut rows = SketchRows::default();
+        rows.read(segment.file, self.schema.layout(), row, 1)?;
+        Ok(Some(rows))
+    }
+
+    /// Hands all rows to `work`, block by block, in parallel; what it returns is in the order of the rows.
+    pub(super) fn map_blocks<T: Send>(
+        &self,
+        cancel: &Cancel,
+        work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
+    ) -> Result<Vec<T>, GradientError> {
+        let layout = self.schema.layout();
+        let rows = (BLOCK_VALUES / layout.width().max(1)).clamp(1, 1024) as u32;
+        let blocks: Vec<(&GradientSegment<'_>, u32)> = self
+            .segments
+            .iter()
+            .flat_map(|segment| {
+                let count = segment.view.segment.record.row_count;
+                (0..count).step_by(rows as usize).map(move |first| (segment, first))
+            })
+            .collect();
+        let results = blocks.par_iter().map(|(segment, first)| {
+            if cancel.is_cancelled() {
+                return Err(GradientError::Cancelled);
+            }
+            let count = rows.min(segment.view.segment.record.row_count - first);
+            let mut decoded = SketchRows::default();
+            decoded.read(segment.file, layout, RowId(*first), count)?;
+            work(&GradientBlock { segment, first: RowId(*first), count, rows: decoded })
+        });
+        results.collect()
+    }
+
+    /// Checksum of a row's stored gradient and what stands beside it: two rows with the same are the same to a fit.
+    pub(super) fn print(segment: &GradientSegment<'_>, row: RowId) -> Result<u64, FileError> {
+        let file = segment.file;
+        let mut sum = Checksum::new();
+        sum.update(file.values(row, 1)?);
+        for beside in [file.scales(row, 1)?, file.terms(row, 1)?, file.outcomes(row, 1)?] {
+            sum.update(beside.unwrap_or_default());
+        }
+        Ok(sum.value())
+    }
+}

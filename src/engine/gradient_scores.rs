@@ -1,0 +1,397 @@
+//! Scores of all rows for some gradients, member by member.
+
+use rayon::prelude::*;
+
+use super::curvature::OpenCurvature;
+use super::gradient_error::GradientError;
+use super::gradient_rows::{GradientBlock, GradientRows};
+use crate::attribution::ScoreKind;
+use crate::base::Cancel;
+use crate::curvature::{
+    CurvatureForm, CurvatureKind, DiagonalFit, Direction, MarginWeights, MemberGradients, PrimalFit,
+};
+use crate::sketch::SketchRows;
+
+/// Gradients that are asked about: all members of some rows, which need not be rows of the store.
+pub(super) struct AskedGradients {
+    members: Vec<MemberGradients>,
+    count: usize,
+}
+
+/// What one gradient stands for at one member's checkpoint.
+struct MemberQuestion {
+    /// The direction in the space of parameters, before `scale`.
+    direction: Direction,
+    /// For each row of a dual fit its share of the solution.
+    solution: Vec<f64>,
+    /// What scores along the direction are multiplied by.
+    scale: f64,
+    /// Squared length of the whitened gradient.
+    length: f64,
+}
+
+/// Which scores are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) kind: ScoreKind,
+    /// Whether members are centred and divided by their standard deviation before they are averaged.
+    pub(super) is_standardised: bool,
+}
+
+/// How one member's scores of one question become part of the mean.
+#[derive(Clone, Copy, Debug)]
+struct Standard {
+    mean: f64,
+    deviation: f64,
+}
+
+/// The scores of all places for one question.
+pub(super) struct QuestionScores {
+    questions: Vec<MemberQuestion>,
+    /// Scores of all places, member by member.
+    raw: Vec<Vec<f64>>,
+    standards: Vec<Standard>,
+}
+
+impl AskedGradients {
+    /// Takes rows of gradients: `count` of them.
+    pub(super) fn new(rows: &GradientRows<'_>, asked: &SketchRows, count: usize) -> Self {
+        let layout = rows.schema.layout();
+        let members = (0..layout.members()).map(|member| {
+            let mut gradients = MemberGradients::empty(layout);
+            (0..count).for_each(|row| gradients.push(layout, member, asked, row));
+            gradients
+        });
+        Self { members: members.collect(), count }
+    }
+}
+
+/// Scores of all places for each of the asked gradients.
+///
+/// # Complexity
+/// Dual form: reads each member's inverse once a gradient; other forms, and rows that came after the fit: O(rows x
+/// parameters) a gradient and member.
+pub(super) fn scores(
+    rows: &GradientRows<'_>,
+    curvature: &OpenCurvature,
+    asked: &AskedGradients,
+    wanted: Wanted,
+    cancel: &Cancel,
+) -> Result<Vec<QuestionScores>, GradientError> {
+    let members = asked.members.len();
+    let questions: Vec<Vec<MemberQuestion>> = (0..members)
+        .into_par_iter()
+        .map(|member| {
+            if cancel.is_cancelled() {
+                return Err(GradientError::Cancelled);
+            }
+            ask_member(curvature, &asked.members[member], member)
+        })
+        .collect::<Result<_, _>>()?;
+    // By question instead of by member.
+    let mut by_question: Vec<Vec<MemberQuestion>> = (0..asked.count).map(|_| Vec::new()).collect();
+    for of_member in questions {
+        by_question.iter_mut().zip(of_member).for_each(|(all, own)| all.push(own));
+    }
+    let mut scores: Vec<QuestionScores> = by_question
+        .into_iter()
+        .map(|questions| {
+            let raw = vec![vec![0.0; rows.places]; members];
+            QuestionScores { questions, raw, standards: Vec::new() }
+        })
+        .collect();
+    fill_fitted(curvature, &mut scores);
+    fill_others(rows, curvature, &mut scores, cancel)?;
+    if wanted.kind != ScoreKind::Dot {
+        let lengths = lengths(rows, curvature, cancel)?;
+        for question in &mut scores {
+            for (member, raw) in question.raw.iter_mut().enumerate() {
+                let own = match wanted.kind {
+                    ScoreKind::Cosine => question.questions[member].length,
+                    _ => 1.0,
+                };
+                for (score, length) in raw.iter_mut().zip(&lengths[member]) {
+                    let divisor = (own * length).sqrt();
+                    *score = if divisor > 0.0 { *score / divisor } else { 0.0 };
+                }
+            }
+        }
+    }
+    let is_standardised = wanted.is_standardised && members > 1;
+    for question in &mut scores {
+        question.standards =
+            question.raw.iter().map(|raw| Standard::of(rows, raw, is_standardised)).collect();
+    }
+    Ok(scores)
+}
+
+impl Standard {
+    /// Mean and deviation over all live rows; those that change nothing where members are not standardised.
+    fn of(rows: &GradientRows<'_>, raw: &[f64], is_standardised: bool) -> Self {
+        if !is_standardised {
+            return Self { mean: 0.0, deviation: 1.0 };
+        }
+        let live = || {
+            rows.segments
+                .iter()
+                .flat_map(|segment| segment.view.iter_live().map(|row| raw[segment.first + row.0 as usize]))
+        };
+        let count = rows.live_rows().max(1) as f64;
+        let mean = live().sum::<f64>() / count;
+        let variance = live().map(|score| (score - mean).powi(2)).sum::<f64>() / count;
+        Self { mean, deviation: variance.sqrt() }
+    }
+
+    fn apply(&self, raw: f64) -> f64 {
+        if self.deviation > 0.0 { (raw - self.mean) / self.deviation } else { 0.0 }
+    }
+}
+
+impl QuestionScores {
+    /// The score of the row at a place: the mean over members.
+    pub(super) fn score(&self, place: usize) -> f64 {
+        let members = self.raw.iter().zip(&self.standards);
+        members.map(|(raw, standard)| standard.apply(raw[place])).sum::<f64>() / self.raw.len().max(1) as f64
+    }
+
+    /// The plain mean over members, whatever was asked for: what the predicted change of the query's loss is made of.
+    pub(super) fn raw_score(&self, place: usize) -> f64 {
+        self.raw.iter().map(|raw| raw[place]).sum::<f64>() / self.raw.len().max(1) as f64
+    }
+
+    /// What each module contributes to the score of the row at a place. Each part is centred by its own mean and divided by
+    /// the deviation of the whole, so that the parts add up to the score; of `dot` only.
+    pub(super) fn parts(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        place: usize,
+        means: &[Vec<f64>],
+    ) -> Result<Vec<f64>, GradientError> {
+        let layout = rows.schema.layout();
+        let mut total = vec![0.0; layout.modules().len()];
+        let Some(decoded) = rows.row(place)? else { return Ok(total) };
+        for (member, (question, standard)) in self.questions.iter().zip(&self.standards).enumerate() {
+            let mut own = MemberGradients::empty(layout);
+            own.push(layout, member as u32, &decoded, 0);
+            let weight = question.scale * row_weight(curvature, member, place);
+            let parts = question.direction.parts(&own, 0);
+            for ((total, part), mean) in total.iter_mut().zip(parts).zip(&means[member]) {
+                if standard.deviation > 0.0 {
+                    *total += (weight * part - mean) / standard.deviation / self.questions.len() as f64;
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    /// For each member the mean over live rows of what each module contributes; zeros where scores are not standardised.
+    pub(super) fn part_means(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        is_standardised: bool,
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<f64>>, GradientError> {
+        let layout = rows.schema.layout();
+        let modules = layout.modules().len();
+        let mut means = vec![vec![0.0; modules]; self.questions.len()];
+        if !is_standardised || self.questions.len() < 2 {
+            return Ok(means);
+        }
+        let blocks = rows.map_blocks(cancel, |block| {
+            let mut sums = vec![vec![0.0; modules]; self.questions.len()];
+            for (member, question) in self.questions.iter().enumerate() {
+                let own = block_gradients(rows, block, member);
+                for row in 0..block.count as usize {
+                    if block.segment.view.deleted.contains(crate::base::RowId(block.first.0 + row as u32)) {
+                        continue;
+                    }
+                    let weight = question.scale * row_weight(curvature, member, block.place() + row);
+                    for (sum, part) in sums[member].iter_mut().zip(question.direction.parts(&own, row)) {
+                        *sum += weight * part;
+                    }
+                }
+            }
+            Ok(sums)
+        })?;
+        let count = rows.live_rows().max(1) as f64;
+        for sums in blocks {
+            for (means, sums) in means.iter_mut().zip(sums) {
+                means.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum / count);
+            }
+        }
+        Ok(means)
+    }
+}
+
+/// What a row's inner product with a direction is multiplied by: its factor in the kernel, and that of its score.
+fn row_weight(curvature: &OpenCurvature, member: usize, place: usize) -> f64 {
+    let MarginWeights { factor, score } = curvature.weights(member, place);
+    factor * score
+}
+
+/// What the gradients stand for at one member's checkpoint.
+fn ask_member(
+    curvature: &OpenCurvature,
+    asked: &MemberGradients,
+    member: usize,
+) -> Result<Vec<MemberQuestion>, GradientError> {
+    let norms = asked.squared_norms();
+    let Some(fitted) = curvature.fitted() else {
+        return (0..asked.rows())
+            .map(|row| {
+                let direction = match (curvature.kind, curvature.form) {
+                    (CurvatureKind::Diagonal, _) => {
+                        DiagonalFit::direction(curvature.diagonal(member), asked, row)
+                    }
+                    (_, CurvatureForm::Primal) => {
+                        let triangle = curvature.triangle(member)?;
+                        PrimalFit::direction_of(triangle, curvature.record.rows as usize, asked, row)
+                    }
+                    _ => Direction::of_row(asked, row),
+                };
+                let length = direction.parts(asked, row).iter().sum();
+                Ok(MemberQuestion { direction, solution: Vec::new(), scale: 1.0, length })
+            })
+            .collect();
+    };
+    let (factors, solver) = (fitted.factors(member), curvature.solver(member)?);
+    let products = asked.inner_products(fitted.gradients(member));
+    let rows = fitted.rows() as f64;
+    let mut questions = Vec::with_capacity(asked.rows());
+    for (row, products) in products.chunks(factors.len().max(1)).enumerate() {
+        let right: Vec<f64> =
+            products.iter().zip(factors).map(|(product, factor)| product * factor).collect();
+        let solution = solver.solve(&right);
+        let taken: f64 = solution.iter().zip(&right).map(|(a, b)| a * b).sum();
+        let weights: Vec<f64> =
+            solution.iter().zip(factors).map(|(solution, factor)| -solution * factor).collect();
+        let mut direction = Direction::of_row(asked, row);
+        direction.add(fitted.gradients(member), &weights);
+        let scale = rows / solver.damping;
+        let length = (scale * (norms[row] - taken)).max(0.0);
+        questions.push(MemberQuestion { direction, solution, scale, length });
+    }
+    Ok(questions)
+}
+
+/// Scores of the rows of a dual fit: they stand in the solution.
+fn fill_fitted(curvature: &OpenCurvature, scores: &mut [QuestionScores]) {
+    let Some(fitted) = curvature.fitted() else { return };
+    for question in scores {
+        for (member, (own, raw)) in question.questions.iter().zip(&mut question.raw).enumerate() {
+            for (solution, place) in own.solution.iter().zip(fitted.places()) {
+                if let Some(place) = place {
+                    let weight = curvature.weights(member, *place).score;
+                    raw[*place] = fitted.rows() as f64 * solution * weight;
+                }
+            }
+        }
+    }
+}
+
+/// Scores of all other rows: by their inner products with the directions.
+fn fill_others(
+    rows: &GradientRows<'_>,
+    curvature: &OpenCurvature,
+    scores: &mut [QuestionScores],
+    cancel: &Cancel,
+) -> Result<(), GradientError> {
+    let asked: Vec<&[MemberQuestion]> = scores.iter().map(|scores| scores.questions.as_slice()).collect();
+    let blocks = rows.map_blocks(cancel, |block| {
+        let is_fitted = |row: usize| {
+            curvature.fitted().is_some_and(|fitted| fitted.number(block.place() + row).is_some())
+        };
+        let others: Vec<usize> = (0..block.count as usize).filter(|row| !is_fitted(*row)).collect();
+        if others.is_empty() {
+            return Ok((block.place(), others, Vec::new()));
+        }
+        let mut found = vec![Vec::new(); asked.len()];
+        for member in 0..asked.first().map_or(0, |questions| questions.len()) {
+            let own = block_gradients(rows, block, member);
+            for (found, questions) in found.iter_mut().zip(&asked) {
+                let question = &questions[member];
+                let all = question.direction.scores(&own);
+                let scores = others.iter().map(|row| {
+                    question.scale * row_weight(curvature, member, block.place() + row) * all[*row]
+                });
+                found.push(scores.collect::<Vec<f64>>());
+            }
+        }
+        Ok((block.place(), others, found))
+    })?;
+    for (first, others, found) in blocks {
+        for (question, members) in scores.iter_mut().zip(found) {
+            for (raw, values) in question.raw.iter_mut().zip(members) {
+                for (row, value) in others.iter().zip(values) {
+                    raw[first + row] = value;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn block_gradients(rows: &GradientRows<'_>, block: &GradientBlock<'_>, member: usize) -> MemberGradients {
+    let layout = rows.schema.layout();
+    let mut own = MemberGradients::empty(layout);
+    (0..block.count as usize).for_each(|row| own.push(layout, member as u32, &block.rows, row));
+    own
+}
+
+/// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence.
+///
+/// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it.
+pub(super) fn lengths<'a>(
+    rows: &GradientRows<'_>,
+    curvature: &'a OpenCurvature,
+    cancel: &Cancel,
+) -> Result<&'a [Vec<f64>], GradientError> {
+    if let Some(known) = curvature.lengths.get() {
+        return Ok(known);
+    }
+    let members = rows.schema.members() as usize;
+    let blocks = rows.map_blocks(cancel, |block| {
+        let mut found = Vec::with_capacity(members);
+        for member in 0..members {
+            let own = block_gradients(rows, block, member);
+            let mut values = Vec::with_capacity(block.count as usize);
+            for row in 0..block.count as usize {
+                values.push(length(curvature, &own, row, member, block.place() + row)?);
+            }
+            found.push(values);
+        }
+        Ok((block.place(), found))
+    })?;
+    let mut lengths = vec![vec![0.0; rows.places]; members];
+    for (first, found) in blocks {
+        for (lengths, values) in lengths.iter_mut().zip(found) {
+            lengths[first..first + values.len()].copy_from_slice(&values);
+        }
+    }
+    Ok(curvature.lengths.get_or_init(|| lengths))
+}
+
+fn length(
+    curvature: &OpenCurvature,
+    own: &MemberGradients,
+    row: usize,
+    member: usize,
+    place: usize,
+) -> Result<f64, GradientError> {
+    let is_margin = curvature.kind == CurvatureKind::Margin;
+    if let Some(fitted) = curvature.fitted()
+        && let Some(number) = fitted.number(place)
+    {
+        let leverage = curvature.solver(member)?.leverage(number);
+        return Ok(if is_margin { leverage } else { leverage * fitted.rows() as f64 });
+    }
+    let form = ask_member(curvature, &own.only(row), member)?.first().map_or(0.0, |question| question.length);
+    if !is_margin {
+        return Ok(form);
+    }
+    let rows = curvature.fitted().map_or(curvature.record.rows as f64, |fitted| fitted.rows() as f64);
+    let share = curvature.weights(member, place).factor.powi(2) * form / rows.max(1.0);
+    Ok(share / (1.0 + share))
+}
