@@ -225,6 +225,7 @@ mod tests {
 
     fn hit(rank: usize, score: f64) -> Hit {
         Hit {
+            layers: Vec::new(),
             rank,
             key: format!("r{rank}"),
             score,
@@ -239,6 +240,9 @@ mod tests {
 
     fn answer() -> Answer {
         Answer {
+            score: "learned",
+            curvature: None,
+            without: None,
             input: QueryInput::Text("cats".to_owned()),
             column: "embedding".to_owned(),
             encoder: "hashed:16".to_owned(),

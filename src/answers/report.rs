@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::answer::milliseconds;
 use crate::base::{CommitSeq, FieldDeclaration, FieldValue, StageCount};
 use crate::engine::{
-    ColumnStatistics, CompactReport, DeleteReport, GraphStatistics, ImportReport, IndexStatistics,
-    IngestReport, Statistics, VerifyReport,
+    ColumnStatistics, CompactReport, CurvatureStatistics, DeleteReport, GraphStatistics, ImportReport,
+    IndexStatistics, IngestReport, Statistics, VerifyReport,
 };
 use crate::evaluation::RecallReport;
 use crate::stats::Interval;
@@ -117,8 +117,27 @@ pub fn statistics_report(statistics: &Statistics) -> Report {
         .with("fields", fields_value(&statistics.fields))
         .with("embedding", statistics.embeddings.iter().map(column_value).collect::<Value>())
         .with("sketch", statistics.sketches.iter().map(column_value).collect::<Value>())
-        .with("curvature", Value::Null)
+        .with("curvature", curvature_value(&statistics.curvatures))
         .with("index", index_value(&statistics.index))
+}
+
+/// Null where nothing was fitted yet.
+fn curvature_value(curvatures: &[CurvatureStatistics]) -> Value {
+    if curvatures.is_empty() {
+        return Value::Null;
+    }
+    let fitted = curvatures.iter().map(|curvature| {
+        json!({
+            "version": curvature.version,
+            "column": curvature.column,
+            "kind": curvature.kind,
+            "form": curvature.form,
+            "rows": curvature.rows,
+            "bytes": curvature.bytes,
+            "commit": curvature.commit.0,
+        })
+    });
+    fitted.collect()
 }
 
 /// What `verify` did and found; `ok` says whether all is well.

@@ -98,6 +98,9 @@ pub const PRIMAL_PARAMETERS_MAX: u64 = 4096;
 /// Rows that a curvature may have a whole matrix over: one of 128 MiB in memory for each member while it is fitted.
 pub const DUAL_ROWS_MAX: u64 = 4000;
 
+/// Landmarks that stand for more rows than that: measured to lose nothing of the agreement with retraining.
+pub const LANDMARKS_DEFAULT: usize = 1000;
+
 /// Bytes of a sketch schema: some hundred for each module. It stands in the catalog and in every manifest.
 pub const SKETCH_SCHEMA_BYTES_MAX: usize = 4 * 1024 * 1024;
 

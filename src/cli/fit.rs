@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, value_parser};
 
 use super::failure::Failure;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use crate::answers::fit_report;
+use crate::base::limits::LANDMARKS_DEFAULT;
 use crate::curvature::{CurvatureForm, CurvatureKind};
 use crate::engine::FitOptions;
 
@@ -29,9 +30,13 @@ pub(super) struct FitArguments {
     /// Which curvature; auto: margin where the sketches carry what it needs, fisher otherwise
     #[arg(long, value_name = "KIND", default_value = "auto", value_parser = names(&CurvatureKind::ALL.map(CurvatureKind::name)))]
     curvature: String,
-    /// How it is computed: dual, by a matrix over rows, or primal, by one over parameters; auto: by the smaller one
-    #[arg(long, value_name = "FORM", default_value = "auto", value_parser = names(&["dual", "primal"]))]
+    /// How it is computed: dual, by a matrix over rows; primal, by one over parameters; landmarks, through some of the rows;
+    /// auto: by the smaller matrix, and through landmarks where both are too large
+    #[arg(long, value_name = "FORM", default_value = "auto", value_parser = names(&["dual", "primal", "landmarks"]))]
     form: String,
+    /// Rows that stand for all of them in the landmarks form
+    #[arg(long, value_name = "N", default_value_t = LANDMARKS_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=20_000))]
+    landmarks: u32,
     /// Damping, as a share of the kernel's trace (of each module's mean for diagonal), or auto: what was measured best
     #[arg(long, value_name = "X", default_value = "auto")]
     damping: String,
@@ -61,6 +66,7 @@ impl FitArguments {
             column: self.column,
             kind: CurvatureKind::from_name(&self.curvature),
             form: CurvatureForm::from_name(&self.form),
+            landmarks: Some(self.landmarks as usize),
             damping,
         };
         let mut store = self.store.open()?;

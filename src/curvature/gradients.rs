@@ -134,35 +134,34 @@ impl MemberGradients {
         self.rows
     }
 
-    /// One of the rows alone; none if there is no such row.
-    pub fn only(&self, row: usize) -> Self {
-        if row >= self.rows {
-            return Self { rows: 0, modules: Vec::new() };
-        }
+    /// Some of the rows, in the order named; those that are not there are left out.
+    pub fn subset(&self, rows: &[usize]) -> Self {
+        let rows: Vec<usize> = rows.iter().copied().filter(|row| *row < self.rows).collect();
+        let take = |values: &[f64], width: usize| {
+            rows.iter().flat_map(|row| slice(values, *row, 1, width)).copied().collect::<Vec<f64>>()
+        };
         let modules = self.modules.iter().map(|module| match module {
             ModuleGradients::Factored { rank, out, input, u, v } => ModuleGradients::Factored {
                 rank: *rank,
                 out: *out,
                 input: *input,
-                u: slice(u, row, 1, rank * out).to_vec(),
-                v: slice(v, row, 1, rank * input).to_vec(),
+                u: take(u, rank * out),
+                v: take(v, rank * input),
             },
             ModuleGradients::Sparse { rank, out, terms, input, u, v, places } => ModuleGradients::Sparse {
                 rank: *rank,
                 out: *out,
                 terms: *terms,
                 input: *input,
-                u: slice(u, row, 1, rank * out).to_vec(),
-                v: slice(v, row, 1, rank * terms).to_vec(),
-                places: slice_u32(places, row, *terms).to_vec(),
+                u: take(u, rank * out),
+                v: take(v, rank * terms),
+                places: rows.iter().flat_map(|row| slice_u32(places, *row, *terms)).copied().collect(),
             },
-            ModuleGradients::Dense { out, input, matrix } => ModuleGradients::Dense {
-                out: *out,
-                input: *input,
-                matrix: slice(matrix, row, 1, out * input).to_vec(),
-            },
+            ModuleGradients::Dense { out, input, matrix } => {
+                ModuleGradients::Dense { out: *out, input: *input, matrix: take(matrix, out * input) }
+            }
         });
-        Self { rows: 1, modules: modules.collect() }
+        Self { rows: rows.len(), modules: modules.collect() }
     }
 
     /// Modules.

@@ -48,18 +48,21 @@ pub enum CurvatureForm {
     Dual,
     /// By an inverse in the space of parameters.
     Primal,
+    /// By an inverse in the space of rows, as it looks from a few of them.
+    Landmarks,
 }
 
 impl CurvatureForm {
     /// Every form.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Dual, Self::Primal];
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Dual, Self::Primal, Self::Landmarks];
 
-    /// Name in settings and answers: `direct`, `dual` or `primal`.
+    /// Name in settings and answers: `direct`, `dual`, `primal` or `landmarks`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Dual => "dual",
             Self::Primal => "primal",
+            Self::Landmarks => "landmarks",
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `error.rs` | what cannot be fitted |
 //! | `gradients.rs` | gradients of many rows, module by module, and their inner products |
 //! | `kind.rs` | curvatures and their forms, as users name them |
+//! | `landmarks.rs` | the inverse over rows through a few of them |
 //! | `margin.rs` | weights of the margin kernel |
 //! | `primal.rs` | the inverse in the space of parameters |
 //! | `symmetric.rs` | symmetric matrices, of which half is kept |
@@ -24,6 +25,7 @@ mod dual;
 mod error;
 mod gradients;
 mod kind;
+mod landmarks;
 mod margin;
 mod primal;
 mod symmetric;
@@ -35,6 +37,7 @@ pub use dual::{DualFit, DualRemoval, DualSolver};
 pub use error::CurvatureError;
 pub use gradients::{MemberGradients, ModuleGradients};
 pub use kind::{CurvatureForm, CurvatureKind};
+pub use landmarks::{LandmarkFit, SumValue};
 pub use margin::MarginWeights;
 pub use primal::PrimalFit;
 pub use symmetric::{Symmetric, TriangleValue};

@@ -208,6 +208,25 @@ pub struct ColumnStatistics {
     pub bytes: u64,
 }
 
+/// A fitted curvature, as `stats` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurvatureStatistics {
+    /// Version.
+    pub version: u64,
+    /// The sketch column that it was fitted to.
+    pub column: String,
+    /// Which: `margin`, `fisher`, `diagonal` or `identity`.
+    pub kind: String,
+    /// How it is computed: `direct`, `dual`, `primal` or `landmarks`.
+    pub form: String,
+    /// Rows that it was fitted to.
+    pub rows: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// The first commit that has it.
+    pub commit: CommitSeq,
+}
+
 /// The indexes of a store's columns, as `stats` shows them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexStatistics {
@@ -282,6 +301,8 @@ pub struct Statistics {
     pub embeddings: Vec<ColumnStatistics>,
     /// Sketch columns.
     pub sketches: Vec<ColumnStatistics>,
+    /// Fitted curvatures of sketch columns.
+    pub curvatures: Vec<CurvatureStatistics>,
     /// Indexes of columns.
     pub index: IndexStatistics,
     /// The commit.

@@ -8,7 +8,8 @@ use super::gradient_rows::GradientRows;
 use super::snapshot::Snapshot;
 use crate::base::RowId;
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, MarginWeights, MemberGradients, TriangleValue,
+    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, MarginWeights, MemberGradients,
+    TriangleValue,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::sketch::SketchRows;
@@ -73,6 +74,8 @@ pub(super) struct OpenCurvature {
     /// Values of the diagonal, member by member.
     diagonal: Vec<Vec<f64>>,
     fitted: Option<FittedRows>,
+    /// Gradients of the landmarks and what each is multiplied by, member by member.
+    landmarks: Vec<(MemberGradients, Vec<f64>)>,
     /// What each place weighs in the margin kernel, member by member; empty for other kinds.
     weights: Vec<Vec<MarginWeights>>,
     /// Squared lengths of whitened gradients, member by member, once they were asked for.
@@ -156,16 +159,72 @@ impl OpenCurvature {
             file,
             diagonal,
             fitted: None,
+            landmarks: Vec::new(),
             weights: Vec::new(),
             lengths: OnceLock::new(),
         };
         if kind == CurvatureKind::Margin {
             opened.weights = margin_weights(rows)?;
         }
+        if form == CurvatureForm::Landmarks {
+            opened.landmarks = opened.landmark_rows(rows)?;
+        }
         if form == CurvatureForm::Dual {
             opened.fitted = Some(opened.fitted_rows(snapshot, rows)?);
         }
         Ok(opened)
+    }
+
+    /// Reads the landmarks.
+    fn landmark_rows(
+        &self,
+        rows: &GradientRows<'_>,
+    ) -> Result<Vec<(MemberGradients, Vec<f64>)>, GradientError> {
+        let layout = rows.schema.layout();
+        let count = self.head.landmarks;
+        let members = layout.members() as usize;
+        let bytes = section(&self.file, curvature_section::LANDMARKS)?;
+        let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
+        let split = bytes.split_at_checked(count.saturating_mul(4 * layout.width()));
+        let (values, terms) = split.unwrap_or_default();
+        let parameters = MemberGradients::empty(layout).parameters() as usize;
+        let lengths = [
+            (terms.len(), 4 * count * layout.terms_a_row()),
+            (factors.len(), count * members),
+            (section(&self.file, curvature_section::MIXING)?.len(), 8 * members * count * count),
+            (section(&self.file, curvature_section::SUMS)?.len(), 4 * members * count * parameters),
+        ];
+        if split.is_none() || count == 0 || lengths.iter().any(|(found, expected)| found != expected) {
+            return Err(self.file.content_error("its landmarks do not fit its column").into());
+        }
+        let decoded = SketchRows {
+            values: values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
+            terms: terms.as_chunks::<4>().0.iter().map(|term| u32::from_le_bytes(*term)).collect(),
+            outcomes: Vec::new(),
+        };
+        let of_member = |(member, factors): (usize, &[f64])| {
+            let mut gradients = MemberGradients::empty(layout);
+            (0..count).for_each(|row| gradients.push(layout, member as u32, &decoded, row));
+            (gradients, factors.to_vec())
+        };
+        Ok(factors.chunks(count).enumerate().map(of_member).collect())
+    }
+
+    /// The landmarks' gradients of a member, and what each counts for in the direction of a gradient.
+    pub(super) fn landmark_weights(
+        &self,
+        member: usize,
+        asked: &MemberGradients,
+        row: usize,
+    ) -> Result<Option<(&MemberGradients, Vec<f64>)>, FileError> {
+        let Some((gradients, factors)) = self.landmarks.get(member) else { return Ok(None) };
+        let (count, parameters) = (factors.len(), gradients.parameters() as usize);
+        let mixing = section(&self.file, curvature_section::MIXING)?.as_chunks::<8>().0;
+        let sums = section(&self.file, curvature_section::SUMS)?.as_chunks::<4>().0;
+        // Their lengths were checked when the file was opened.
+        let mixing = &mixing[member * count * count..(member + 1) * count * count];
+        let sums = &sums[member * count * parameters..(member + 1) * count * parameters];
+        Ok(Some((gradients, LandmarkFit::landmark_weights(factors, mixing, sums, asked, row))))
     }
 
     /// Finds the rows of a dual fit in the snapshot.

@@ -4,15 +4,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::gradient_error::GradientError;
-use super::gradient_rows::GradientRows;
+use super::gradient_rows::{GradientRows, GradientSegment};
 use super::options::Watch;
 use super::store::Store;
 use super::transaction::TransactionError;
-use crate::base::CommitSeq;
-use crate::base::limits::{DUAL_ROWS_MAX, PRIMAL_PARAMETERS_MAX};
+use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
+use crate::base::{CommitSeq, RandomStream, RowId};
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, MarginWeights,
-    MemberGradients, PrimalFit, TriangleValue,
+    CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, LandmarkFit,
+    MarginWeights, MemberGradients, PrimalFit, TriangleValue,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::storage::write_curvature_file;
@@ -24,8 +24,10 @@ pub struct FitOptions {
     pub column: Option<String>,
     /// The curvature; `None`: `margin` where the sketches carry what it needs, `fisher` otherwise.
     pub kind: Option<CurvatureKind>,
-    /// How it is computed; `None`: by the smaller matrix.
+    /// How it is computed; `None`: by the smaller matrix, and through landmarks where both are too large.
     pub form: Option<CurvatureForm>,
+    /// Rows that stand for all of them in the landmarks form; `None`: [`LANDMARKS_DEFAULT`].
+    pub landmarks: Option<usize>,
     /// Damping as a share of the trace (`fisher`, `margin`) or of each module's mean (`diagonal`); `None`: what was
     /// measured to be best.
     pub damping: Option<f64>,
@@ -58,6 +60,9 @@ pub struct FitReport {
     pub commit: CommitSeq,
 }
 
+/// Decides which rows become landmarks.
+const LANDMARK_SEED: u64 = 0x6c61_6e64_6d61_726b;
+
 /// What stands at the beginning of a curvature file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct FitHead {
@@ -66,6 +71,8 @@ pub(super) struct FitHead {
     pub(super) damping: Vec<Vec<f64>>,
     pub(super) schema: String,
     pub(super) zero_rows: u64,
+    #[serde(default)]
+    pub(super) landmarks: usize,
 }
 
 /// What was fitted to one member.
@@ -74,6 +81,7 @@ enum MemberFit {
     Diagonal(DiagonalFit),
     Dual(DualFit),
     Primal(PrimalFit),
+    Landmarks(LandmarkFit),
 }
 
 /// Gradients of all live rows, and what each weighs, member by member.
@@ -82,6 +90,10 @@ struct FitInput {
     keys: Vec<String>,
     prints: Vec<u64>,
     zero_rows: u64,
+    /// Rows that stand for all of them.
+    landmarks: Vec<usize>,
+    /// Their values and terms, as they stand in the file.
+    landmark_rows: (Vec<u8>, Vec<u8>),
 }
 
 impl Store {
@@ -110,6 +122,7 @@ impl Store {
             damping: damping.clone(),
             schema: rows.schema.fingerprint().to_string(),
             zero_rows: input.zero_rows,
+            landmarks: input.landmarks.len(),
         };
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
         let record = CurvatureRecord {
@@ -161,7 +174,7 @@ impl Store {
         let storage = self.context.storage.as_ref();
         let parts = FileParts::new(input, fits);
         let written =
-            write_curvature_file(storage, record.version, record.column, &parts.sections(&head, fits));
+            write_curvature_file(storage, record.version, record.column, &parts.sections(&head, input, fits));
         record.file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
         record.commit = CommitSeq(transaction.next.store.commit.0 + 1);
         let store = &mut transaction.next.store;
@@ -186,7 +199,11 @@ fn fit(rows: &GradientRows<'_>, options: &FitOptions, watch: Watch<'_>) -> Resul
     let kind = choose_kind(rows, options)?;
     let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
     let form = choose_form(kind, options.form, live, parameters)?;
-    let input = gather(rows, kind, watch)?;
+    let mut input = gather(rows, kind, watch)?;
+    if form == CurvatureForm::Landmarks {
+        choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;
+    }
+    let input = input;
     let done = std::sync::atomic::AtomicU64::new(0);
     let ratio = options.damping.unwrap_or(match kind {
         CurvatureKind::Diagonal => DIAGONAL_DAMPING_RATIO,
@@ -200,6 +217,9 @@ fn fit(rows: &GradientRows<'_>, options: &FitOptions, watch: Watch<'_>) -> Resul
             (CurvatureKind::Identity, _) => Ok(MemberFit::Nothing),
             (CurvatureKind::Diagonal, _) => DiagonalFit::fit(gradients, ratio).map(MemberFit::Diagonal),
             (_, CurvatureForm::Primal) => PrimalFit::fit(gradients, weights, ratio).map(MemberFit::Primal),
+            (_, CurvatureForm::Landmarks) => {
+                LandmarkFit::fit(gradients, weights, &input.landmarks, ratio).map(MemberFit::Landmarks)
+            }
             _ => DualFit::fit(gradients, weights, ratio).map(MemberFit::Dual),
         };
         watch.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
@@ -237,11 +257,11 @@ fn choose_form(
         None if is_direct => CurvatureForm::Direct,
         None if rows <= DUAL_ROWS_MAX.min(parameters) => CurvatureForm::Dual,
         None if parameters <= PRIMAL_PARAMETERS_MAX => CurvatureForm::Primal,
-        None => CurvatureForm::Dual,
+        None => CurvatureForm::Landmarks,
     };
     let reason = match form {
         CurvatureForm::Dual if rows > DUAL_ROWS_MAX => format!(
-            "{rows} rows are too many for the dual form (at most {DUAL_ROWS_MAX}), and {parameters} parameters for the primal one (at most {PRIMAL_PARAMETERS_MAX}): fit identity or diagonal"
+            "{rows} rows are too many for the dual form (at most {DUAL_ROWS_MAX}): take the landmarks form"
         ),
         CurvatureForm::Primal if parameters > PRIMAL_PARAMETERS_MAX => {
             format!(
@@ -262,6 +282,8 @@ fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Res
         keys: Vec::new(),
         prints: Vec::new(),
         zero_rows: 0,
+        landmarks: Vec::new(),
+        landmark_rows: (Vec::new(), Vec::new()),
     };
     let mut decoded = crate::sketch::SketchRows::default();
     for segment in &rows.segments {
@@ -295,6 +317,39 @@ fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Res
     Ok(input)
 }
 
+/// Draws the rows that stand for all of them, and keeps their gradients for the file: they may be deleted later.
+fn choose_landmarks(
+    rows: &GradientRows<'_>,
+    input: &mut FitInput,
+    count: usize,
+) -> Result<(), GradientError> {
+    let total = input.keys.len();
+    let count = count.clamp(1, total.max(1));
+    let mut random = RandomStream::new(LANDMARK_SEED);
+    // The first of a shuffle: each set of that size is as likely as any other.
+    let mut order: Vec<usize> = (0..total).collect();
+    for at in 0..count.min(total) {
+        let other = at + random.below((total - at) as u64) as usize;
+        order.swap(at, other);
+    }
+    order.truncate(count);
+    order.sort_unstable();
+    let live: Vec<(&GradientSegment<'_>, RowId)> = rows
+        .segments
+        .iter()
+        .flat_map(|segment| segment.view.iter_live().map(move |row| (segment, row)))
+        .collect();
+    let mut decoded = crate::sketch::SketchRows::default();
+    for number in &order {
+        let Some((segment, row)) = live.get(*number) else { continue };
+        decoded.read(segment.file, rows.schema.layout(), *row, 1)?;
+        input.landmark_rows.0.extend(decoded.values.iter().flat_map(|value| value.to_le_bytes()));
+        input.landmark_rows.1.extend(decoded.terms.iter().flat_map(|term| term.to_le_bytes()));
+    }
+    input.landmarks = order;
+    Ok(())
+}
+
 /// Whether a row's gradient is zero: of each module one side is.
 pub(super) fn is_zero_row(layout: &crate::sketch::SketchLayout, values: &[f32]) -> bool {
     let is_zero = |range: std::ops::Range<usize>| values[range].iter().all(|value| *value == 0.0);
@@ -313,6 +368,7 @@ impl MemberFit {
             Self::Diagonal(fit) => fit.damping.clone(),
             Self::Dual(fit) => vec![fit.damping],
             Self::Primal(fit) => vec![fit.damping()],
+            Self::Landmarks(fit) => vec![fit.damping],
         }
     }
 
@@ -345,8 +401,9 @@ impl FileParts {
         let (mut weights, mut diagonal) = (Vec::new(), Vec::new());
         for fit in fits {
             match fit {
-                MemberFit::Dual(fit) => {
-                    weights.extend(bytes(&fit.factors));
+                MemberFit::Dual(DualFit { factors, .. })
+                | MemberFit::Landmarks(LandmarkFit { factors, .. }) => {
+                    weights.extend(bytes(factors));
                 }
                 MemberFit::Diagonal(fit) => diagonal.extend(bytes(&fit.values)),
                 _ => {}
@@ -362,16 +419,35 @@ impl FileParts {
     }
 
     /// The sections that this kind and form have.
-    fn sections<'a>(&'a self, head: &'a [u8], fits: &'a [MemberFit]) -> Vec<(u32, Vec<&'a [u8]>)> {
+    fn sections<'a>(
+        &'a self,
+        head: &'a [u8],
+        input: &'a FitInput,
+        fits: &'a [MemberFit],
+    ) -> Vec<(u32, Vec<&'a [u8]>)> {
         let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
         if fits.iter().any(|fit| matches!(fit, MemberFit::Dual(_))) {
             sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
             sections.push((curvature_section::PRINTS, vec![&self.prints]));
+        }
+        if !self.weights.is_empty() {
             sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
         }
         let triangles: Vec<&[u8]> = fits.iter().map(|fit| fit.triangle().as_flattened()).collect();
         if triangles.iter().any(|triangle| !triangle.is_empty()) {
             sections.push((curvature_section::INVERSE, triangles));
+        }
+        let through: Vec<&LandmarkFit> = fits
+            .iter()
+            .filter_map(|fit| if let MemberFit::Landmarks(fit) = fit { Some(fit) } else { None })
+            .collect();
+        if !through.is_empty() {
+            let (values, terms) = &input.landmark_rows;
+            sections.push((curvature_section::LANDMARKS, vec![values, terms]));
+            let mixing = through.iter().map(|fit| fit.mixing.as_flattened()).collect();
+            sections.push((curvature_section::MIXING, mixing));
+            sections
+                .push((curvature_section::SUMS, through.iter().map(|fit| fit.sums.as_flattened()).collect()));
         }
         if !self.diagonal.is_empty() {
             sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));

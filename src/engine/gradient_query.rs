@@ -146,16 +146,13 @@ impl Snapshot {
     ///
     /// # Complexity
     /// As [`query_gradients`](Self::query_gradients); memory is bounded whatever the number of gradients.
-    pub fn score_gradients<E: From<GradientError>>(
+    pub fn score_gradients<E: From<GradientError> + Send>(
         &self,
         inputs: &[GradientInput<'_>],
         query: &GradientQuery,
         cancel: &Cancel,
         mut take: impl FnMut(usize, &[f64]) -> Result<(), E> + Send,
-    ) -> Result<(), E>
-    where
-        E: Send,
-    {
+    ) -> Result<(), E> {
         let rows = self.gradient_rows(query.column.as_deref())?;
         let (wanted, at_once) = (query.wanted(), rows.questions_at_once());
         self.inner.context.pool.install(|| {
@@ -394,6 +391,10 @@ impl Asker<'_> {
     /// The curvature, and what has changed since it was fitted.
     fn curvature_title(&self) -> String {
         let mut title = self.curvature.title();
+        let (fitted_rows, live) = (self.curvature.record.rows, self.rows.live_rows());
+        if self.curvature.fitted().is_none() && fitted_rows != live {
+            title.push_str(&format!("; fitted to {fitted_rows} rows, {live} are there now"));
+        }
         if let Some(fitted) = self.curvature.fitted() {
             let (gone, new) = (fitted.missing(), self.rows.live_rows().saturating_sub(fitted.rows() as u64));
             if gone > 0 || new > 0 {

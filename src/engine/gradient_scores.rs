@@ -241,6 +241,13 @@ fn ask_member(
     let Some(fitted) = curvature.fitted() else {
         return (0..asked.rows())
             .map(|row| {
+                if let Some((landmarks, weights)) = curvature.landmark_weights(member, asked, row)? {
+                    let mut direction = Direction::of_row(asked, row);
+                    direction.add(landmarks, &weights);
+                    let scale = curvature.record.rows as f64 / curvature.damping(member);
+                    let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
+                    return Ok(MemberQuestion { direction, solution: Vec::new(), scale, length });
+                }
                 let direction = match (curvature.kind, curvature.form) {
                     (CurvatureKind::Diagonal, _) => {
                         DiagonalFit::direction(curvature.diagonal(member), asked, row)
@@ -342,7 +349,8 @@ fn block_gradients(rows: &GradientRows<'_>, block: &GradientBlock<'_>, member: u
 
 /// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence.
 ///
-/// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it.
+/// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it (in the dual form,
+/// which knows its rows).
 pub(super) fn lengths<'a>(
     rows: &GradientRows<'_>,
     curvature: &'a OpenCurvature,
@@ -387,11 +395,13 @@ fn length(
         let leverage = curvature.solver(member)?.leverage(number);
         return Ok(if is_margin { leverage } else { leverage * fitted.rows() as f64 });
     }
-    let form = ask_member(curvature, &own.only(row), member)?.first().map_or(0.0, |question| question.length);
+    let form =
+        ask_member(curvature, &own.subset(&[row]), member)?.first().map_or(0.0, |question| question.length);
     if !is_margin {
         return Ok(form);
     }
     let rows = curvature.fitted().map_or(curvature.record.rows as f64, |fitted| fitted.rows() as f64);
     let share = curvature.weights(member, place).factor.powi(2) * form / rows.max(1.0);
-    Ok(share / (1.0 + share))
+    // Only the dual form knows which rows it was fitted to; the others were, as a rule, fitted to all.
+    Ok(if curvature.fitted().is_some() { share / (1.0 + share) } else { share.min(1.0) })
 }

@@ -37,6 +37,9 @@ impl std::fmt::Debug for HeadColumn<'_> {
     }
 }
 
+/// Key, embedding and label of a row; `None` for one without a label.
+pub type LabelledRow = (String, Vec<f32>, Option<String>);
+
 /// A text or an embedding, and the label that it is asked about with.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LabelledText {
@@ -207,11 +210,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// There is no such column, or bytes are damaged.
-    pub fn labelled_rows(
-        &self,
-        column: Option<&str>,
-        label: &str,
-    ) -> Result<Vec<(String, Vec<f32>, Option<String>)>, QueryError> {
+    pub fn labelled_rows(&self, column: Option<&str>, label: &str) -> Result<Vec<LabelledRow>, QueryError> {
         let column = self.scored_column(column)?;
         let mut rows = Vec::new();
         for (view, file) in self.files_in_order(column) {

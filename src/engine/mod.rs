@@ -129,8 +129,8 @@ mod write;
 
 pub use alter::AlterError;
 pub use answer::{
-    Answer, ColumnStatistics, GraphStatistics, Hit, IndexStatistics, Problem, Query, QueryInput, QueryStages,
-    Row, Statistics, VerifyReport, Without,
+    Answer, ColumnStatistics, CurvatureStatistics, GraphStatistics, Hit, IndexStatistics, Problem, Query,
+    QueryInput, QueryStages, Row, Statistics, VerifyReport, Without,
 };
 pub use batch::BatchError;
 pub use compact::CompactReport;
@@ -140,7 +140,7 @@ pub use encoders::EncoderError;
 pub use fit::{FitOptions, FitReport};
 pub use gradient_error::GradientError;
 pub use gradient_query::{GradientInput, GradientQuery, MemberScores};
-pub use head_column::{HeadColumn, LabelledText};
+pub use head_column::{HeadColumn, LabelledRow, LabelledText};
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};

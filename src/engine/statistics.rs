@@ -1,6 +1,6 @@
 //! What a store holds.
 
-use super::answer::{ColumnStatistics, IndexStatistics, Statistics};
+use super::answer::{ColumnStatistics, CurvatureStatistics, IndexStatistics, Statistics};
 use super::snapshot::Snapshot;
 use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, manifest_name};
 use crate::storage::{CATALOG_NAME, Storage};
@@ -22,6 +22,7 @@ impl Snapshot {
             fields: state.store.fields.clone(),
             embeddings: Vec::new(),
             sketches: Vec::new(),
+            curvatures: Vec::new(),
             index: IndexStatistics::default(),
             commit: self.commit(),
             commit_unix_ms: state.last.unix_ms,
@@ -74,8 +75,26 @@ impl Snapshot {
                     statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
                     statistics.embeddings.push(own);
                 }
-                ColumnKind::Sketch { .. } => statistics.sketches.push(own),
+                ColumnKind::Sketch { head, .. } => {
+                    let length = head.as_ref().map_or(0, |head| head.file.length);
+                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
+                    statistics.sketches.push(own);
+                }
             }
+        }
+        for curvature in &state.store.curvatures {
+            let column = state.store.columns.iter().find(|column| column.id == curvature.column);
+            // Only recorded: its file is opened when gradients are asked about.
+            statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(curvature.file.length);
+            statistics.curvatures.push(CurvatureStatistics {
+                version: curvature.version,
+                column: column.map(|column| column.name.clone()).unwrap_or_default(),
+                kind: curvature.kind.clone(),
+                form: curvature.form.clone(),
+                rows: curvature.rows,
+                bytes: curvature.file.length,
+                commit: curvature.commit,
+            });
         }
         statistics
     }

@@ -46,6 +46,7 @@ mod tests {
             percentile: Some(50.0),
             text: String::new(),
             metadata: serde_json::Map::new(),
+            layers: Vec::new(),
         };
         rows.iter().enumerate().map(hit).collect()
     }

@@ -245,10 +245,14 @@ mod tests {
                 percentile: Some(50.0),
                 text: String::new(),
                 metadata: serde_json::Map::new(),
+                layers: Vec::new(),
             };
             keys.iter().enumerate().map(hit).collect()
         };
         Answer {
+            score: "learned",
+            curvature: None,
+            without: None,
             input: QueryInput::Key("q".to_owned()),
             column: "embedding".to_owned(),
             encoder: "vectors:2".to_owned(),

@@ -40,6 +40,12 @@ pub mod curvature_section {
     pub const INVERSE: u32 = 5;
     /// f64 of each member: one value for each parameter.
     pub const DIAGONAL: u32 = 6;
+    /// Gradients of the landmarks: f32 values, then u32 terms.
+    pub const LANDMARKS: u32 = 7;
+    /// f64 of each member: a matrix over landmarks, row by row.
+    pub const MIXING: u32 = 8;
+    /// f32 of each member: for each landmark a value for each parameter.
+    pub const SUMS: u32 = 9;
 }
 
 /// A header that no column file can have.

@@ -49,12 +49,17 @@ impl Run {
 }
 
 /// Every verb that `--help` lists.
-pub(crate) const VERBS: [&str; 14] = [
+pub(crate) const VERBS: [&str; 19] = [
     "create",
     "alter",
     "ingest",
     "import",
     "query",
+    "train-head",
+    "fit",
+    "score",
+    "self",
+    "measure-truth",
     "delete",
     "compact",
     "stats",

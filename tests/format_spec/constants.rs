@@ -153,6 +153,9 @@ fn section_tags_are_those_of_the_code() {
         ("weights", curvature_section::WEIGHTS),
         ("inverse", curvature_section::INVERSE),
         ("diagonal", curvature_section::DIAGONAL),
+        ("landmarks", curvature_section::LANDMARKS),
+        ("mixing", curvature_section::MIXING),
+        ("sums", curvature_section::SUMS),
     ];
     let curvature = curvature.map(|(name, tag)| (name, tag.to_string()));
     expect("curvature-file.md", "Sections", "section", "tag", &curvature);

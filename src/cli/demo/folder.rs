@@ -10,7 +10,7 @@ use super::super::failure::Failure;
 const MARKER_NAME: &str = "made-by-ascribe-demo.txt";
 
 const MARKER_TEXT: &str = "This folder was filled by \"ascribe demo\". Running the demo on it again replaces \
-                           \"store\" and \"artworks.jsonl\".\n";
+                           \"store\", \"classifier\" and \"artworks.jsonl\".\n";
 
 /// Names in the temporary folder that are tried: those of other demos of the same process number are in the way.
 const NAMES_TRIED_MAX: u32 = 100;
@@ -48,6 +48,11 @@ impl DemoFolder {
         self.path.join("store")
     }
 
+    /// Where the store of the classifier goes.
+    pub(super) fn classifier(&self) -> PathBuf {
+        self.path.join("classifier")
+    }
+
     /// Where the documents go.
     pub(super) fn documents(&self) -> PathBuf {
         self.path.join("artworks.jsonl")
@@ -67,8 +72,11 @@ impl DemoFolder {
         // Only what a demo makes; anything else in the folder stays.
         let removed = fs::remove_file(self.documents()).or_else(ignore_missing);
         removed.map_err(|error| cannot("remove", &self.documents(), &error))?;
-        let removed = fs::remove_dir_all(self.store()).or_else(ignore_missing);
-        removed.map_err(|error| cannot("remove", &self.store(), &error))
+        for folder in [self.store(), self.classifier()] {
+            let removed = fs::remove_dir_all(&folder).or_else(ignore_missing);
+            removed.map_err(|error| cannot("remove", &folder, &error))?;
+        }
+        Ok(())
     }
 }
 

@@ -50,7 +50,8 @@ const LATER_QUESTION: &str = "sunflower seeds made of porcelain";
 
 /// Show the whole main job on real data: 4,284 artworks of the Tate collection
 ///
-/// Makes a store, fills it, asks it, adds rows, deletes rows, checks it, and leaves it behind to try things on.
+/// Makes a store, fills it, asks it, adds rows, deletes rows, checks it; trains a classifier on titles and shows which works
+/// make it say what it says; and leaves all of it behind to try things on.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -93,6 +94,7 @@ impl Tour<'_, '_> {
         drop(store);
         self.reopen()?;
         self.verify()?;
+        self.classify(&documents)?;
         self.summarise()?;
         self.what_next()
     }
@@ -238,6 +240,25 @@ impl Tour<'_, '_> {
         if report.problems.is_empty() { Ok(()) } else { Err(Failure::Found) }
     }
 
+    #[cfg(feature = "bert")]
+    fn classify(&mut self, documents: &[String]) -> Result<(), Failure> {
+        self.heading("10. By gradients: why does a classifier get a work wrong?")?;
+        let storage: Arc<dyn Storage> =
+            Arc::new(DiskStorage::new(self.folder.classifier(), DiskOptions::default()));
+        let encoder = match &self.model {
+            Some(model) => model.to_string_lossy().into_owned(),
+            None => WORDS_ENCODER.to_owned(),
+        };
+        let classifier = super::classifier::Classifier { session: self.session, storage, encoder };
+        self.measured.extend(classifier.run(documents)?);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "bert"))]
+    fn classify(&mut self, _documents: &[String]) -> Result<(), Failure> {
+        self.heading("10. Gradients of a classifier need a build with --features bert; left out")
+    }
+
     fn summarise(&mut self) -> Result<(), Failure> {
         let documents = self.folder.documents();
         let documents_bytes = fs::metadata(&documents).map_or(0, |metadata| metadata.len());
@@ -248,7 +269,7 @@ impl Tour<'_, '_> {
             "  of it vectors, as f32",
             bytes_shown(statistics.embeddings.iter().map(|c| c.bytes).sum()),
         );
-        self.heading("10. Sizes and times")?;
+        self.heading("11. Sizes and times")?;
         let mut grid = Grid::new(&[("", GridColumn::Text), ("", GridColumn::Text)]);
         for (what, value) in &self.measured {
             grid.row([*what, value.as_str()]);
@@ -267,6 +288,7 @@ impl Tour<'_, '_> {
                 "{program} query {store} 'Freud, Lucian' --where \"technique = 'etching'\" --format json"
             ),
             format!("{program} delete {store} --where \"artist = 'Hirst, Damien'\""),
+            format!("{program} self {} -k 5", shell_quoted(&self.folder.classifier())),
             format!("{program} stats {store}"),
             format!("{program} verify {store} --deep"),
         ] {

@@ -1,0 +1,220 @@
+//! The inverse over rows through a few of them, for more rows than a matrix can be kept of.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
+use faer::{Accum, Mat, MatRef, Par};
+
+use super::damping::damping_of;
+use super::direction::Direction;
+use super::error::CurvatureError;
+use super::gradients::MemberGradients;
+use super::margin::MarginWeights;
+use super::symmetric::{TriangleValue, factorised, inverse};
+
+/// Rows whose whole gradients are held at a time.
+const BLOCK_ROWS: usize = 64;
+
+/// What is added to the diagonal of the landmarks' own kernel, as a share of its mean: keeps the factorisation of nearly
+/// equal landmarks from failing.
+const LANDMARK_JITTER: f64 = 1e-5;
+
+/// One value of the sums as it stands in a file: little-endian f32.
+pub type SumValue = [u8; 4];
+
+/// The damped kernel of a member's gradients as it looks from a few rows, the landmarks: with U = K_:I L^-T, where L L^T is the
+/// kernel of the landmarks, (K + c I)^-1 is close to (I - U (U^T U + c I)^-1 U^T) / c.
+///
+/// What is kept does not grow with the number of rows: for each landmark the vector h_i = sum over rows of U_xi D_x g_x, as
+/// wide as there are parameters, and a matrix over landmarks. A gradient g stands for the direction
+/// (n / c) (g - sum over landmarks of b_i D_i g_i), b = L^-T (U^T U + c I)^-1 <h, g>.
+///
+/// # References
+/// Williams and Seeger, "Using the Nyström Method to Speed Up Kernel Machines", NIPS 2000.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LandmarkFit {
+    /// c: what stands for the damping of the whole kernel.
+    pub damping: f64,
+    /// D: what each landmark's gradient is multiplied by.
+    pub factors: Vec<f64>,
+    /// L^-T (U^T U + c I)^-1, row by row.
+    pub mixing: Vec<TriangleValue>,
+    /// The vectors h, one after the other.
+    pub sums: Vec<SumValue>,
+}
+
+impl LandmarkFit {
+    /// Fits to the gradients of all rows with their weights, through the rows named in `landmarks`; `ratio` times the trace of
+    /// the whole kernel is its damping.
+    ///
+    /// # Errors
+    /// See [`CurvatureError`].
+    ///
+    /// # Complexity
+    /// O(rows x landmarks x parameters); memory for a value for each landmark and parameter.
+    pub fn fit(
+        gradients: &MemberGradients,
+        weights: &[MarginWeights],
+        landmarks: &[usize],
+        ratio: f64,
+    ) -> Result<Self, CurvatureError> {
+        let factor = |row: usize| weights.get(row).map_or(1.0, |weights| weights.factor);
+        let norms = gradients.squared_norms();
+        let trace = norms.iter().enumerate().map(|(row, norm)| factor(row).powi(2) * norm).sum();
+        let damping = damping_of(trace, ratio)?;
+        let chosen = gradients.subset(landmarks);
+        let factors: Vec<f64> = landmarks.iter().map(|row| factor(*row)).collect();
+        let count = landmarks.len();
+        let mut own = chosen.kernel();
+        for column in 0..count {
+            for row in 0..count {
+                own[(row, column)] *= factors[row] * factors[column];
+            }
+        }
+        let mean = (0..count).map(|row| own[(row, row)]).sum::<f64>() / count.max(1) as f64;
+        for row in 0..count {
+            // Landmarks of zeros only have nothing to say, which is no reason to fail.
+            own[(row, row)] += (LANDMARK_JITTER * mean).max(f64::MIN_POSITIVE);
+        }
+        let lower = factorised(&own)?.L().to_owned();
+        let (inner, sums) = sum_up(gradients, &chosen, (&factors, &lower), factor);
+        let mut damped = inner;
+        for row in 0..count {
+            damped[(row, row)] += damping;
+        }
+        let mut mixing = inverse(&damped)?;
+        solve_upper_triangular_in_place(lower.transpose(), mixing.as_mut(), Par::Seq);
+        let rows = (0..count).flat_map(|row| (0..count).map(move |column| (row, column)));
+        let mixing = rows.map(|(row, column)| mixing[(row, column)].to_le_bytes()).collect();
+        Ok(Self { damping, factors, mixing, sums })
+    }
+
+    /// What each landmark's gradient counts for in the direction of a gradient: -b_i D_i.
+    ///
+    /// # Complexity
+    /// O(landmarks x (parameters + landmarks)).
+    pub fn landmark_weights(
+        factors: &[f64],
+        mixing: &[TriangleValue],
+        sums: &[SumValue],
+        gradients: &MemberGradients,
+        row: usize,
+    ) -> Vec<f64> {
+        let whole: Vec<f64> = Direction::of_row(gradients, row)
+            .modules()
+            .iter()
+            .flat_map(|module| module.values.iter().copied())
+            .collect();
+        let width = whole.len().max(1);
+        let products: Vec<f64> = sums
+            .chunks_exact(width)
+            .map(|sums| {
+                sums.iter().zip(&whole).map(|(sum, value)| f64::from(f32::from_le_bytes(*sum)) * value).sum()
+            })
+            .collect();
+        mixing
+            .chunks_exact(factors.len().max(1))
+            .zip(factors)
+            .map(|(mixing, factor)| {
+                let products = mixing.iter().zip(&products);
+                -factor * products.map(|(weight, product)| f64::from_le_bytes(*weight) * product).sum::<f64>()
+            })
+            .collect()
+    }
+}
+
+/// U^T U, and the vectors h.
+fn sum_up(
+    gradients: &MemberGradients,
+    chosen: &MemberGradients,
+    (factors, lower): (&[f64], &Mat<f64>),
+    factor: impl Fn(usize) -> f64,
+) -> (Mat<f64>, Vec<SumValue>) {
+    let (count, width) = (factors.len(), gradients.parameters() as usize);
+    let mut inner: Mat<f64> = Mat::zeros(count, count);
+    let mut sums: Mat<f64> = Mat::zeros(width, count);
+    for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
+        let rows: Vec<usize> = (first..gradients.rows().min(first + BLOCK_ROWS)).collect();
+        let block = gradients.subset(&rows);
+        let products = block.inner_products(chosen);
+        // U^T of these rows: landmarks x rows.
+        let mut through = Mat::from_fn(count, rows.len(), |landmark, row| {
+            products[row * count + landmark] * factors[landmark] * factor(rows[row])
+        });
+        solve_lower_triangular_in_place(lower.as_ref(), through.as_mut(), Par::Seq);
+        matmul(&mut inner, Accum::Add, &through, through.transpose(), 1.0, Par::Seq);
+        let mut whole = Vec::with_capacity(rows.len() * width);
+        for (at, row) in rows.iter().enumerate() {
+            let own = factor(*row);
+            let direction = Direction::of_row(&block, at);
+            whole.extend(
+                direction
+                    .modules()
+                    .iter()
+                    .flat_map(|module| module.values.iter().map(move |value| own * value)),
+            );
+        }
+        let whole = MatRef::from_row_major_slice(whole.as_slice(), rows.len(), width);
+        matmul(&mut sums, Accum::Add, whole.transpose(), through.transpose(), 1.0, Par::Seq);
+    }
+    let values = (0..count).flat_map(|landmark| (0..width).map(move |at| (at, landmark)));
+    (inner, values.map(|(at, landmark)| (sums[(at, landmark)] as f32).to_le_bytes()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dual::DualFit;
+    use super::super::gradients::ModuleGradients;
+    use super::*;
+    use crate::base::RandomStream;
+
+    fn gradients(rows: usize, seed: u64) -> MemberGradients {
+        let mut random = RandomStream::new(seed);
+        let mut values = |count: usize| (0..count).map(|_| random.unit() - 0.4).collect::<Vec<_>>();
+        let first =
+            ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(rows * 4), v: values(rows * 6) };
+        let second =
+            ModuleGradients::Factored { rank: 1, out: 3, input: 5, u: values(rows * 3), v: values(rows * 5) };
+        MemberGradients::new(rows, vec![first, second])
+    }
+
+    fn weights(rows: usize) -> Vec<MarginWeights> {
+        (0..rows).map(|row| MarginWeights::new((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect()
+    }
+
+    /// Largest difference to the scores of the whole inverse, of the largest score.
+    fn error(landmarks: usize) -> f64 {
+        let (rows, query, others) = (gradients(120, 1), gradients(1, 2), gradients(15, 3));
+        let weights = weights(120);
+        let dual = DualFit::fit(&rows, &weights, 1e-3).unwrap();
+        let right: Vec<f64> = query
+            .inner_products(&rows)
+            .iter()
+            .zip(&dual.factors)
+            .map(|(product, factor)| product * factor)
+            .collect();
+        let solution = dual.solver(None).solve(&right);
+        let taken: Vec<f64> =
+            solution.iter().zip(&dual.factors).map(|(value, factor)| -value * factor).collect();
+        let mut exact = Direction::of_row(&query, 0);
+        exact.add(&rows, &taken);
+
+        let chosen: Vec<usize> = (0..landmarks).map(|number| number * 120 / landmarks).collect();
+        let fit = LandmarkFit::fit(&rows, &weights, &chosen, 1e-3).unwrap();
+        assert!((fit.damping / dual.damping - 1.0).abs() < 1e-12);
+        let own = LandmarkFit::landmark_weights(&fit.factors, &fit.mixing, &fit.sums, &query, 0);
+        let mut direction = Direction::of_row(&query, 0);
+        direction.add(&rows.subset(&chosen), &own);
+        let (exact, found) = (exact.scores(&others), direction.scores(&others));
+        let largest = exact.iter().fold(0.0_f64, |largest, score| largest.max(score.abs()));
+        exact.iter().zip(found).fold(0.0_f64, |worst, (exact, found)| worst.max((exact - found).abs()))
+            / largest
+    }
+
+    #[test]
+    fn landmarks_converge_to_the_whole_inverse() {
+        let errors = [10, 40, 120].map(error);
+        assert!(errors[0] > errors[1] && errors[1] > errors[2] * 2.0, "{errors:?}");
+        // All rows: what is left is the rounding of the sums to f32, and the jitter.
+        assert!(errors[2] < 1e-2, "{errors:?}");
+    }
+}
