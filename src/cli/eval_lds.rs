@@ -27,8 +27,8 @@ use crate::sketch::{GradientSource, SketchFile};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
-  ascribe measure-truth pets --label kind --queries queries.jsonl --out truth.safetensors
-  ascribe eval lds pets --truth truth.safetensors --queries queries.jsonl")]
+  ascribe measure-truth pets --label kind --queries q.jsonl --out t.safetensors
+  ascribe eval lds pets --truth t.safetensors --queries q.jsonl")]
 pub(super) struct LdsArguments {
     #[command(flatten)]
     store: StoreArguments,

@@ -20,11 +20,16 @@ pub(super) fn curvature_named(name: Option<&str>) -> Option<CurvatureKind> {
 }
 
 /// A row of a query file: its key, and what is asked about.
+#[cfg_attr(
+    not(feature = "bert"),
+    expect(dead_code, reason = "only what is measured by retraining needs keys")
+)]
 pub(super) struct AskedText {
     pub(super) key: String,
     pub(super) text: LabelledText,
 }
 
+#[cfg(feature = "bert")]
 impl AskedText {
     pub(super) fn label(&self) -> &str {
         match &self.text {
@@ -68,6 +73,7 @@ fn first_has_vector(path: &Path) -> Result<bool, Failure> {
 }
 
 /// Keys that stand beside a query file: `Q.keys.jsonl` beside `Q.safetensors`.
+#[cfg(feature = "bert")]
 pub(super) fn keys_beside(path: &Path) -> Result<Vec<String>, Failure> {
     let beside = path.with_extension("keys.jsonl");
     let mut opened = open_path(&beside, None, &FieldNames::of_keys_file(), None)?;

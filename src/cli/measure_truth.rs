@@ -21,8 +21,8 @@ use crate::training::{TruthPlan, TruthQuery, measure_store_truth};
 /// The file is what "ascribe eval lds" takes.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example (queries.jsonl: {\"key\": ..., \"text\": ..., \"kind\": ...} a line):
-  ascribe measure-truth pets --label kind --queries queries.jsonl --subsets 100 --seeds 3 --out truth.safetensors")]
+Example (q.jsonl: {\"key\": ..., \"text\": ..., \"kind\": ...} a line):
+  ascribe measure-truth pets --label kind --queries q.jsonl --out t.safetensors")]
 pub(super) struct MeasureTruthArguments {
     #[command(flatten)]
     store: StoreArguments,

@@ -185,8 +185,10 @@ impl OpenCurvature {
         let members = layout.members() as usize;
         let bytes = section(&self.file, curvature_section::LANDMARKS)?;
         let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
+        let unlike = || self.file.content_error("its landmarks do not fit its column");
         let split = bytes.split_at_checked(count.saturating_mul(4 * layout.width()));
-        let (values, terms) = split.unwrap_or_default();
+        // From here on the number of landmarks is known to be that of a file's bytes.
+        let (values, terms) = split.filter(|_| count > 0).ok_or_else(unlike)?;
         let parameters = MemberGradients::empty(layout).parameters() as usize;
         let lengths = [
             (terms.len(), 4 * count * layout.terms_a_row()),
@@ -194,8 +196,8 @@ impl OpenCurvature {
             (section(&self.file, curvature_section::MIXING)?.len(), 8 * members * count * count),
             (section(&self.file, curvature_section::SUMS)?.len(), 4 * members * count * parameters),
         ];
-        if split.is_none() || count == 0 || lengths.iter().any(|(found, expected)| found != expected) {
-            return Err(self.file.content_error("its landmarks do not fit its column").into());
+        if lengths.iter().any(|(found, expected)| found != expected) {
+            return Err(unlike().into());
         }
         let decoded = SketchRows {
             values: values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
@@ -232,7 +234,10 @@ impl OpenCurvature {
         let count = self.record.rows as usize;
         let damaged = |reason: &str| GradientError::from(self.file.content_error(reason));
         let keys = section(&self.file, curvature_section::KEYS)?;
-        let (ends, bytes) = keys.split_at_checked(8 * count).ok_or_else(|| damaged("it has too few keys"))?;
+        let (ends, bytes) = count
+            .checked_mul(8)
+            .and_then(|length| keys.split_at_checked(length))
+            .ok_or_else(|| damaged("it has too few keys"))?;
         let (ends, _) = ends.as_chunks::<8>();
         let prints = section(&self.file, curvature_section::PRINTS)?.as_chunks::<8>().0;
         let layout = rows.schema.layout();

@@ -295,7 +295,11 @@ impl Snapshot {
 
 impl GradientQuery {
     fn wanted(&self) -> Wanted {
-        Wanted { kind: self.kind, is_standardised: self.members == MemberScores::Standardised }
+        Wanted {
+            kind: self.kind,
+            is_standardised: self.members == MemberScores::Standardised,
+            has_parts: self.layers,
+        }
     }
 }
 

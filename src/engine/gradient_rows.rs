@@ -113,10 +113,12 @@ impl<'a> GradientRows<'a> {
         Ok(Some(rows))
     }
 
-    /// Hands all rows to `work`, block by block, in parallel; what it returns is in the order of the rows.
+    /// Hands all rows to `work`, block by block, in parallel; what it returns is in the order of the rows. Blocks whose places
+    /// `is_wanted` does not ask for are neither read nor handed on.
     pub(super) fn map_blocks<T: Send>(
         &self,
         cancel: &Cancel,
+        is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
         work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
     ) -> Result<Vec<T>, GradientError> {
         let layout = self.schema.layout();
@@ -127,6 +129,11 @@ impl<'a> GradientRows<'a> {
             .flat_map(|segment| {
                 let count = segment.view.segment.record.row_count;
                 (0..count).step_by(rows as usize).map(move |first| (segment, first))
+            })
+            .filter(|(segment, first)| {
+                let place = segment.first + *first as usize;
+                let count = rows.min(segment.view.segment.record.row_count - first);
+                is_wanted(place..place + count as usize)
             })
             .collect();
         let results = blocks.par_iter().map(|(segment, first)| {

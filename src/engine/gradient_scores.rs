@@ -20,8 +20,8 @@ pub(super) struct AskedGradients {
 
 /// What one gradient stands for at one member's checkpoint.
 struct MemberQuestion {
-    /// The direction in the space of parameters, before `scale`.
-    direction: Direction,
+    /// The direction in the space of parameters, before `scale`; `None` where the solution says all that is asked for.
+    direction: Option<Direction>,
     /// For each row of a dual fit its share of the solution.
     solution: Vec<f64>,
     /// What scores along the direction are multiplied by.
@@ -36,6 +36,8 @@ pub(super) struct Wanted {
     pub(super) kind: ScoreKind,
     /// Whether members are centred and divided by their standard deviation before they are averaged.
     pub(super) is_standardised: bool,
+    /// Whether parts of layers will be asked for.
+    pub(super) has_parts: bool,
 }
 
 /// How one member's scores of one question become part of the mean.
@@ -79,13 +81,16 @@ pub(super) fn scores(
     cancel: &Cancel,
 ) -> Result<Vec<QuestionScores>, GradientError> {
     let members = asked.members.len();
+    // Of rows of a dual fit the solution tells the score; only others need a direction as wide as the model.
+    let has_others = curvature.fitted().is_none_or(|fitted| (fitted.rows() as u64) < rows.live_rows());
+    let has_direction = has_others || wanted.has_parts;
     let questions: Vec<Vec<MemberQuestion>> = (0..members)
         .into_par_iter()
         .map(|member| {
             if cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
-            ask_member(curvature, &asked.members[member], member)
+            ask_member(curvature, &asked.members[member], member, has_direction)
         })
         .collect::<Result<_, _>>()?;
     // By question instead of by member.
@@ -175,7 +180,8 @@ impl QuestionScores {
             let mut own = MemberGradients::empty(layout);
             own.push(layout, member as u32, &decoded, 0);
             let weight = question.scale * row_weight(curvature, member, place);
-            let parts = question.direction.parts(&own, 0);
+            let Some(direction) = &question.direction else { continue };
+            let parts = direction.parts(&own, 0);
             for ((total, part), mean) in total.iter_mut().zip(parts).zip(&means[member]) {
                 if standard.deviation > 0.0 {
                     *total += (weight * part - mean) / standard.deviation / self.questions.len() as f64;
@@ -199,16 +205,18 @@ impl QuestionScores {
         if !is_standardised || self.questions.len() < 2 {
             return Ok(means);
         }
-        let blocks = rows.map_blocks(cancel, |block| {
+        let all = |_: std::ops::Range<usize>| true;
+        let blocks = rows.map_blocks(cancel, all, |block| {
             let mut sums = vec![vec![0.0; modules]; self.questions.len()];
             for (member, question) in self.questions.iter().enumerate() {
+                let Some(direction) = &question.direction else { continue };
                 let own = block_gradients(rows, block, member);
                 for row in 0..block.count as usize {
                     if block.segment.view.deleted.contains(crate::base::RowId(block.first.0 + row as u32)) {
                         continue;
                     }
                     let weight = question.scale * row_weight(curvature, member, block.place() + row);
-                    for (sum, part) in sums[member].iter_mut().zip(question.direction.parts(&own, row)) {
+                    for (sum, part) in sums[member].iter_mut().zip(direction.parts(&own, row)) {
                         *sum += weight * part;
                     }
                 }
@@ -236,6 +244,7 @@ fn ask_member(
     curvature: &OpenCurvature,
     asked: &MemberGradients,
     member: usize,
+    has_direction: bool,
 ) -> Result<Vec<MemberQuestion>, GradientError> {
     let norms = asked.squared_norms();
     let Some(fitted) = curvature.fitted() else {
@@ -246,7 +255,12 @@ fn ask_member(
                     direction.add(landmarks, &weights);
                     let scale = curvature.record.rows as f64 / curvature.damping(member);
                     let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
-                    return Ok(MemberQuestion { direction, solution: Vec::new(), scale, length });
+                    return Ok(MemberQuestion {
+                        direction: Some(direction),
+                        solution: Vec::new(),
+                        scale,
+                        length,
+                    });
                 }
                 let direction = match (curvature.kind, curvature.form) {
                     (CurvatureKind::Diagonal, _) => {
@@ -259,7 +273,7 @@ fn ask_member(
                     _ => Direction::of_row(asked, row),
                 };
                 let length = direction.parts(asked, row).iter().sum();
-                Ok(MemberQuestion { direction, solution: Vec::new(), scale: 1.0, length })
+                Ok(MemberQuestion { direction: Some(direction), solution: Vec::new(), scale: 1.0, length })
             })
             .collect();
     };
@@ -272,10 +286,13 @@ fn ask_member(
             products.iter().zip(factors).map(|(product, factor)| product * factor).collect();
         let solution = solver.solve(&right);
         let taken: f64 = solution.iter().zip(&right).map(|(a, b)| a * b).sum();
-        let weights: Vec<f64> =
-            solution.iter().zip(factors).map(|(solution, factor)| -solution * factor).collect();
-        let mut direction = Direction::of_row(asked, row);
-        direction.add(fitted.gradients(member), &weights);
+        let direction = has_direction.then(|| {
+            let weights: Vec<f64> =
+                solution.iter().zip(factors).map(|(solution, factor)| -solution * factor).collect();
+            let mut direction = Direction::of_row(asked, row);
+            direction.add(fitted.gradients(member), &weights);
+            direction
+        });
         let scale = rows / solver.damping;
         let length = (scale * (norms[row] - taken)).max(0.0);
         questions.push(MemberQuestion { direction, solution, scale, length });
@@ -306,22 +323,21 @@ fn fill_others(
     cancel: &Cancel,
 ) -> Result<(), GradientError> {
     let asked: Vec<&[MemberQuestion]> = scores.iter().map(|scores| scores.questions.as_slice()).collect();
-    let blocks = rows.map_blocks(cancel, |block| {
-        let is_fitted = |row: usize| {
-            curvature.fitted().is_some_and(|fitted| fitted.number(block.place() + row).is_some())
-        };
-        let others: Vec<usize> = (0..block.count as usize).filter(|row| !is_fitted(*row)).collect();
-        if others.is_empty() {
-            return Ok((block.place(), others, Vec::new()));
-        }
+    let is_fitted = |place: usize| curvature.fitted().is_some_and(|fitted| fitted.number(place).is_some());
+    let has_others = |mut places: std::ops::Range<usize>| !places.all(is_fitted);
+    let blocks = rows.map_blocks(cancel, has_others, |block| {
+        let others: Vec<usize> =
+            (0..block.count as usize).filter(|row| !is_fitted(block.place() + row)).collect();
         let mut found = vec![Vec::new(); asked.len()];
         for member in 0..asked.first().map_or(0, |questions| questions.len()) {
             let own = block_gradients(rows, block, member);
             for (found, questions) in found.iter_mut().zip(&asked) {
                 let question = &questions[member];
-                let all = question.direction.scores(&own);
+                let all =
+                    question.direction.as_ref().map(|direction| direction.scores(&own)).unwrap_or_default();
                 let scores = others.iter().map(|row| {
-                    question.scale * row_weight(curvature, member, block.place() + row) * all[*row]
+                    let along = all.get(*row).copied().unwrap_or(0.0);
+                    question.scale * row_weight(curvature, member, block.place() + row) * along
                 });
                 found.push(scores.collect::<Vec<f64>>());
             }
@@ -360,7 +376,8 @@ pub(super) fn lengths<'a>(
         return Ok(known);
     }
     let members = rows.schema.members() as usize;
-    let blocks = rows.map_blocks(cancel, |block| {
+    let all = |_: std::ops::Range<usize>| true;
+    let blocks = rows.map_blocks(cancel, all, |block| {
         let mut found = Vec::with_capacity(members);
         for member in 0..members {
             let own = block_gradients(rows, block, member);
@@ -395,8 +412,9 @@ fn length(
         let leverage = curvature.solver(member)?.leverage(number);
         return Ok(if is_margin { leverage } else { leverage * fitted.rows() as f64 });
     }
-    let form =
-        ask_member(curvature, &own.subset(&[row]), member)?.first().map_or(0.0, |question| question.length);
+    let form = ask_member(curvature, &own.subset(&[row]), member, false)?
+        .first()
+        .map_or(0.0, |question| question.length);
     if !is_margin {
         return Ok(form);
     }

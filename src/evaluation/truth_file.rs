@@ -148,3 +148,98 @@ impl TruthFile {
         self.query_keys.iter().map(find).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::Dtype;
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    /// What stands in a file: three subsets of four rows, and two queries.
+    #[derive(Clone)]
+    struct Parts {
+        train_keys: &'static str,
+        query_keys: &'static str,
+        subsets: (Dtype, Vec<usize>, Vec<u8>),
+        outputs: (Dtype, Vec<usize>, Vec<f32>),
+    }
+
+    fn parts() -> Parts {
+        Parts {
+            train_keys: r#"["a", "b", "c", "d"]"#,
+            query_keys: r#"["q", "p"]"#,
+            subsets: (Dtype::U8, vec![3, 4], vec![1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 0, 1]),
+            outputs: (Dtype::F32, vec![3, 2], vec![1.0, -1.0, 2.0, -2.0, 3.0, -3.0]),
+        }
+    }
+
+    fn read(parts: &Parts) -> Result<TruthFile, String> {
+        let outputs: Vec<u8> = parts.outputs.2.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensors = [
+            ("subsets", TensorView::new(parts.subsets.0, parts.subsets.1.clone(), &parts.subsets.2).unwrap()),
+            ("outputs", TensorView::new(parts.outputs.0, parts.outputs.1.clone(), &outputs).unwrap()),
+        ];
+        let metadata = [("train_keys", parts.train_keys), ("query_keys", parts.query_keys)];
+        let metadata = metadata.into_iter().filter(|(_, text)| !text.is_empty());
+        let metadata = metadata.map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        let bytes = safetensors::serialize(tensors, Some(metadata)).unwrap();
+        TruthFile::new(&bytes, "t.safetensors").map_err(|error| error.to_string())
+    }
+
+    fn keys(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn outputs_of_one_or_several_seeds_are_read() {
+        let one = read(&parts()).unwrap();
+        assert_eq!((one.outputs().subsets(), one.outputs().seeds(), one.outputs().queries()), (3, 1, 2));
+        assert_eq!(one.outputs().query(1), [-1.0, -2.0, -3.0]);
+        assert_eq!(one.query_keys(), ["q", "p"]);
+        let mut several = parts();
+        several.outputs = (Dtype::F32, vec![3, 2, 2], (0..12).map(|value| value as f32).collect());
+        let several = read(&several).unwrap();
+        assert_eq!((several.outputs().subsets(), several.outputs().seeds()), (3, 2));
+        // The mean over the seeds of each subset.
+        assert_eq!(several.outputs().query(0), [1.0, 5.0, 9.0]);
+    }
+
+    #[test]
+    fn subsets_and_queries_are_matched_by_key() {
+        let truth = read(&parts()).unwrap();
+        // Another order, and a row that the truth does not know.
+        let masks = truth.subsets_over(&keys(&["d", "new", "b", "a", "c"])).unwrap();
+        assert_eq!(masks, [0, 0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0]);
+        let error = truth.subsets_over(&keys(&["a", "b", "d"])).unwrap_err().to_string();
+        assert!(error.contains("t.safetensors") && error.contains("\"c\" is not in the store"), "{error}");
+        assert_eq!(truth.queries_among(&keys(&["p", "other", "q"])).unwrap(), [2, 0]);
+        let error = truth.queries_among(&keys(&["p"])).unwrap_err().to_string();
+        assert!(error.contains("\"q\"") && error.contains("--queries"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_truth_is_refused_with_the_reason() {
+        type Change = fn(&mut Parts);
+        let cases: [(Change, &str); 11] = [
+            (|parts| parts.train_keys = "", "no \"train_keys\""),
+            (|parts| parts.query_keys = "", "no \"query_keys\""),
+            (|parts| parts.train_keys = "[1, 2, 3, 4]", "its train_keys"),
+            (|parts| parts.train_keys = "[\"a\"]", "shape [3, 4] for 1 keys"),
+            (|parts| parts.query_keys = "[\"q\"]", "shape [3, 2] for 3 subsets and 1 queries"),
+            (|parts| parts.subsets.0 = Dtype::I8, "\"subsets\" of the right type"),
+            (|parts| parts.outputs.0 = Dtype::I32, "\"outputs\" of the right type"),
+            (|parts| parts.subsets.1 = vec![12], "shape [12]"),
+            (|parts| parts.outputs.1 = vec![2, 3], "shape [2, 3]"),
+            (|parts| parts.subsets.2[6] = 2, "subset 1 holds another value"),
+            (|parts| parts.outputs.2[4] = f32::NAN, "finite"),
+        ];
+        for (change, said) in cases {
+            let mut changed = parts();
+            change(&mut changed);
+            let error = read(&changed).expect_err(said);
+            assert!(error.contains(said), "{said:?} is not in {error:?}");
+        }
+        assert!(TruthFile::new(b"no tensors", "t").is_err());
+    }
+}

@@ -266,3 +266,102 @@ impl GradientSource for HeadSketches<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::Cancel;
+    use crate::encoder::{EncoderSpecification, HeadConfiguration};
+    use crate::engine::{ColumnDefinition, CreateOptions, FitOptions, IngestOptions, OpenOptions};
+    use crate::sources::{FieldNames, InputFormat, from_reader};
+    use crate::storage::SimulatedStorage;
+
+    /// Rows in two segments: labels are texts, a number, null, and one is missing.
+    const ROWS: [&str; 2] = [
+        r#"{"key": "a", "v": [1, 0, 2], "kind": "right"}
+{"key": "b", "v": [-1, 0, 1], "kind": "left"}
+{"key": "c", "v": [3, 1, 0], "kind": null}
+{"key": "d", "v": [2, -1, 0], "kind": "right"}
+"#,
+        r#"{"key": "e", "v": [-3, 1, 0]}
+{"key": "f", "v": [-2, 0, 1], "kind": "left"}
+{"key": "g", "v": [0, 5, 0], "kind": 7}
+"#,
+    ];
+
+    fn store() -> Store {
+        let specification = EncoderSpecification::parse("vectors:3").unwrap();
+        let columns = vec![ColumnDefinition::embedding(specification)];
+        let create = CreateOptions { columns, ..CreateOptions::default() };
+        let storage = Arc::new(SimulatedStorage::new());
+        let mut store = Store::create(storage, create, OpenOptions::default()).unwrap();
+        for rows in ROWS {
+            let fields = FieldNames { key: Some("key".into()), text: None, vector: Some("v".into()) };
+            let source = from_reader(Cursor::new(rows), "rows", InputFormat::JsonLines, &fields).unwrap();
+            let cancel = Cancel::new();
+            store.ingest(source, &IngestOptions::default(), Watch::silent(&cancel), &mut |_| {}).unwrap();
+        }
+        store
+    }
+
+    fn plan() -> HeadPlan {
+        let configuration = HeadConfiguration { hidden: Some(4), epochs: 3, ..HeadConfiguration::default() };
+        let members = MemberPlan { runs: 2, configuration, ..MemberPlan::default() };
+        HeadPlan { members, ..HeadPlan::of_label("kind") }
+    }
+
+    #[test]
+    fn rows_without_a_label_are_kept_and_not_trained_on() {
+        let rows = StoreRows::read(&store().snapshot(), None, "kind").unwrap();
+        assert_eq!(rows.keys, ["a", "b", "c", "d", "e", "f", "g"]);
+        assert_eq!(rows.classes, ["7", "left", "right"]);
+        assert_eq!(rows.labels, [2, 1, 2, 1, 0]);
+        assert_eq!(rows.labelled, [Some(0), Some(1), None, Some(2), None, Some(3), Some(4)]);
+        assert_eq!(
+            rows.features.chunks(3).map(|row| row[0]).collect::<Vec<_>>(),
+            [1.0, -1.0, 2.0, -2.0, 0.0]
+        );
+        let error = StoreRows::read(&store().snapshot(), None, "other").map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("\"other\" has 0 different values"), "{error}");
+    }
+
+    #[test]
+    fn rows_without_a_label_have_a_gradient_of_zeros_of_which_nothing_was_measured() {
+        let store = store();
+        let rows = StoreRows::read(&store.snapshot(), None, "kind").unwrap();
+        let (cancel, plan) = (Cancel::new(), plan());
+        let watch = Watch::silent(&cancel);
+        let labelled = rows.labelled_rows().unwrap();
+        let trained = train_members(&labelled, &plan.members, watch.progress, watch.cancel).unwrap();
+        let gradients = HeadSketches::new(&rows, trained).unwrap();
+        assert_eq!((gradients.rows(), gradients.schema().members()), (7, 4));
+        for row in 0..7 {
+            let (mut values, mut terms, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+            gradients.read_row(row, &mut values, &mut terms, &mut outcomes).unwrap();
+            assert_eq!((values.len(), terms.len()), (gradients.schema().layout().width(), 0));
+            assert_eq!(outcomes.len(), 4 + 2, "row {row}");
+            let is_labelled = rows.labelled[row].is_some();
+            assert_eq!(values.iter().any(|value| *value != 0.0), is_labelled, "row {row}");
+            let is_measured = |value: &f32| (0.0..=1.0).contains(value);
+            assert_eq!(outcomes.iter().all(is_measured), is_labelled, "row {row}: {outcomes:?}");
+            assert_eq!(outcomes.iter().any(is_measured), is_labelled, "row {row}: {outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn the_column_holds_every_row_and_is_fitted_with_its_zeros() {
+        let mut store = store();
+        let cancel = Cancel::new();
+        let report = train_store_head(&mut store, &plan(), Watch::silent(&cancel)).unwrap();
+        assert_eq!((report.rows, report.rows_unlabelled, report.classes, report.members), (5, 2, 3, 4));
+        assert!((0.0..=1.0).contains(&report.accuracy) && (0.0..=1.0).contains(&report.mean_own));
+        assert_eq!(store.snapshot().commit(), report.commit);
+        assert_eq!(store.snapshot().gradient_keys(None).unwrap().len(), 7);
+        let fitted = store.fit(&FitOptions::default(), Watch::silent(&cancel)).unwrap();
+        assert_eq!((fitted.rows, fitted.zero_rows), (7, 2));
+        assert_eq!(store.snapshot().head_label(None).unwrap().as_deref(), Some("kind"));
+    }
+}

@@ -6,8 +6,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError;
@@ -169,8 +167,13 @@ fn read_partial(
         Err(error) => return Err(file_error(path, &error)),
     };
     let mut lines = BufReader::new(file).lines();
-    let first = lines.next().transpose().map_err(|error| file_error(path, &error))?;
-    if first.as_deref() != Some(fingerprint.to_string().as_str()) {
+    let first = lines.next().transpose().map_err(|error| file_error(path, &error))?.unwrap_or_default();
+    let own = fingerprint.to_string();
+    if first.len() < own.len() && own.starts_with(&first) {
+        // Stopped before the first line was whole: nothing is measured yet.
+        return Ok(known);
+    }
+    if first != own {
         let reason = format!(
             "{} was measured of other rows, queries or settings: remove it to begin anew, or give the same again",
             path.display()
@@ -206,25 +209,110 @@ fn write_truth(
     fingerprint: &Fingerprint,
 ) -> Result<(), TrainingError> {
     let refuse = |reason: String| TrainingError::Store { reason };
-    let outputs: Vec<u8> = outputs.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let view = |kind, shape: Vec<usize>, data| {
-        TensorView::new(kind, shape, data).map_err(|error| refuse(error.to_string()))
-    };
-    let tensors = [
-        ("subsets", view(Dtype::U8, vec![count, keys.len()], subsets)?),
-        ("outputs", view(Dtype::F32, vec![count, runs, queries], &outputs)?),
-    ];
     let json = |keys: &[&String]| serde_json::to_string(keys).map_err(|error| refuse(error.to_string()));
-    let metadata = [
-        ("train_keys".to_owned(), json(keys)?),
-        ("query_keys".to_owned(), json(query_keys)?),
-        ("fingerprint".to_owned(), fingerprint.to_string()),
-    ];
-    let bytes = safetensors::serialize(tensors, Some(metadata.into_iter().collect()))
-        .map_err(|error| refuse(error.to_string()))?;
+    let outputs: Vec<u8> = outputs.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (middle, end) = (outputs.len(), outputs.len() + subsets.len());
+    // In an order of its own, so that the same measurement is the same file: the library's is another one each time.
+    let header = serde_json::json!({
+        "__metadata__": {
+            "train_keys": json(keys)?,
+            "query_keys": json(query_keys)?,
+            "fingerprint": fingerprint.to_string(),
+        },
+        "outputs": {"dtype": "F32", "shape": [count, runs, queries], "data_offsets": [0, middle]},
+        "subsets": {"dtype": "U8", "shape": [count, keys.len()], "data_offsets": [middle, end]},
+    });
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    let bytes = [length.as_slice(), &header, &outputs, subsets].concat();
     let mut temporary = out.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
     let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, out));
     written.map_err(|error| file_error(out, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> TruthPlan {
+        TruthPlan { subsets: 2, runs: 2, ..TruthPlan::default() }
+    }
+
+    fn own() -> Fingerprint {
+        Fingerprint::of(b"rows")
+    }
+
+    /// What is read from a file with this text behind the fingerprint.
+    fn known(text: &str) -> Vec<Option<Vec<f32>>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.partial");
+        fs::write(&path, format!("{}\n{text}", own())).unwrap();
+        read_partial(&path, &own(), &plan(), 2).unwrap()
+    }
+
+    #[test]
+    fn lines_that_are_cut_off_or_of_other_places_count_as_not_there() {
+        let first = r#"{"subset":0,"run":1,"outputs":[1.5,-2.5]}"#;
+        let last = r#"{"subset":1,"run":0,"outputs":[3.0,4.0]}"#;
+        let both = [None, Some(vec![1.5, -2.5]), Some(vec![3.0, 4.0]), None];
+        assert_eq!(known(&format!("{first}\n{last}\n")), both);
+        assert_eq!(known(""), [None, None, None, None]);
+        for length in 0..last.len() {
+            let cut = known(&format!("{first}\n{}", &last[..length]));
+            assert_eq!(cut, [None, Some(vec![1.5, -2.5]), None, None], "{length}");
+            // What was measured afterwards stands on a line of its own.
+            let resumed = known(&format!("{}\n{first}\n", &last[..length]));
+            assert_eq!(resumed, cut, "{length}");
+        }
+        for other in [
+            r#"{"subset":2,"run":0,"outputs":[1.0,2.0]}"#,
+            r#"{"subset":0,"run":2,"outputs":[1.0,2.0]}"#,
+            r#"{"subset":0,"run":0,"outputs":[1.0]}"#,
+            r#"{"subset":0,"run":0,"outputs":[1.0,null]}"#,
+        ] {
+            assert_eq!(known(other), [None, None, None, None], "{other}");
+        }
+    }
+
+    #[test]
+    fn a_file_goes_on_on_a_new_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.partial");
+        assert_eq!(read_partial(&path, &own(), &plan(), 1).unwrap(), [None, None, None, None]);
+        let mut file = open_partial(&path, &own(), false).unwrap();
+        file.write_all(b"{\"subset\":0,\"run\":0,\"outputs\":[1.0]}\n{\"subset\":1,\"ru").unwrap();
+        drop(file);
+        let mut file = open_partial(&path, &own(), true).unwrap();
+        file.write_all(b"{\"subset\":1,\"run\":1,\"outputs\":[0.1]}\n").unwrap();
+        drop(file);
+        let expected = [Some(vec![1.0]), None, None, Some(vec![0.1])];
+        assert_eq!(read_partial(&path, &own(), &plan(), 1).unwrap(), expected);
+        // Without anything measured it begins anew.
+        drop(open_partial(&path, &own(), false).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", own()));
+    }
+
+    #[test]
+    fn what_was_measured_of_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.partial");
+        fs::write(&path, format!("{}\n", Fingerprint::of(b"other rows"))).unwrap();
+        let error = read_partial(&path, &own(), &plan(), 1).unwrap_err().to_string();
+        assert!(error.contains("t.partial") && error.contains("remove it"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_stopped_before_its_first_line_was_whole_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.partial");
+        let whole = own().to_string();
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let known = read_partial(&path, &own(), &plan(), 1).unwrap();
+            assert_eq!(known, [None, None, None, None], "{length}");
+        }
+    }
 }

@@ -6,6 +6,9 @@
 mod encoders;
 mod evaluation;
 mod formats;
+mod gradients;
+#[cfg(feature = "bert")]
+mod heads;
 mod help;
 mod inputs;
 mod interruption;

@@ -49,16 +49,18 @@ impl Run {
 }
 
 /// Every verb that `--help` lists.
-pub(crate) const VERBS: [&str; 19] = [
+pub(crate) const VERBS: &[&str] = &[
     "create",
     "alter",
     "ingest",
     "import",
     "query",
+    #[cfg(feature = "bert")]
     "train-head",
     "fit",
     "score",
     "self",
+    #[cfg(feature = "bert")]
     "measure-truth",
     "delete",
     "compact",
@@ -152,6 +154,24 @@ impl Scene {
         self.run(&["create", "points", "--encoder", "vectors:3"]).ok();
         self.write("points.jsonl", POINTS);
         self.run(&["ingest", "points", "points.jsonl", "--key", "id", "--vector", "v"]).ok();
+        self
+    }
+
+    /// A store `models` with gradients of 40 rows, keys `r0` to `r39`, and the files that they came from, `train` and
+    /// `queries`.
+    pub(crate) fn with_models(self) -> Self {
+        for name in ["train.safetensors", "train.keys.jsonl", "queries.safetensors", "queries.keys.jsonl"] {
+            let from =
+                PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attribution").join(name);
+            fs::copy(from, self.path(name)).expect("a file can be copied");
+        }
+        let train = fs::read(self.path("train.safetensors")).expect("a file");
+        let length = u64::from_le_bytes(train[..8].try_into().expect("8 bytes")) as usize;
+        let header: Value = serde_json::from_slice(&train[8..8 + length]).expect("a header");
+        self.write("schema.json", header["__metadata__"]["schema"].as_str().expect("a schema"));
+        self.run(&["create", "models", "--sketch", "schema.json", "--field", "label:integer"]).ok();
+        let arguments = ["import", "models", "--keys", "train.keys.jsonl", "--sketches", "train.safetensors"];
+        self.run(&arguments).ok();
         self
     }
 

@@ -1,0 +1,33 @@
+//! Gradients of rows through the library: what is imported, fitted, scored and refused, against other libraries and against
+//! the formulas written out.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `agreement.rs` | scores of other libraries, in every element type |
+//! | `changes.rs` | rows that come, leave or are replaced after a fit |
+//! | `curvatures.rs` | every curvature against its formula, for rows inside and outside of the fit |
+//! | `damage.rs` | damaged curvature files |
+//! | `filling.rs` | gradients of rows that are there already |
+//! | `formula.rs` | the formulas, in whole matrices and by plain elimination |
+//! | `gradients.rs` | gradients in memory, of which some may be imported |
+//! | `kinds.rs` | normalised scores, layers, and what is predicted without some rows |
+//! | `members.rs` | several members with shared inputs |
+//! | `refusals.rs` | what is not imported, fitted or answered, and that nothing is left of it |
+//! | `scene.rs` | stores in memory, and what is asked of them |
+//! | `tensors.rs` | sketch files made in memory |
+
+// Failing is what a test is for; clippy sees only functions marked as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agreement;
+mod changes;
+mod curvatures;
+mod damage;
+mod filling;
+mod formula;
+mod gradients;
+mod kinds;
+mod members;
+mod refusals;
+mod scene;
+mod tensors;
