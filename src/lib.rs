@@ -24,6 +24,7 @@
 //! | 4 | [`attribution`] | both ends of a set of scores, in a total order; how unusual a score is |
 //! | 5 | [`engine`] | the store: create, open, ingest, import, delete, alter, compact, query, verify |
 //! | 6 | [`evaluation`] | how good the answers are: recall against exact answers, linear datamodelling score against retrained models |
+//! | 6 | [`monitor`] | what to look at: rows whose label is probably wrong |
 //! | 6 | `training` | training of heads; the truth by retraining on halves (feature `bert`) |
 //! | 7 | `answers` | what every face shows, as JSON, JSON Lines, CSV and tables (feature `cli`) |
 //! | 9 | `cli` | the command line (feature `cli`) |
@@ -63,6 +64,7 @@ pub mod filter;
 pub mod format;
 pub mod index;
 pub mod kernels;
+pub mod monitor;
 pub mod sketch;
 pub mod sources;
 pub mod stats;

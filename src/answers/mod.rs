@@ -11,6 +11,7 @@
 //! | `escape.rs` | text that cannot steer a terminal |
 //! | `gradient_report.rs` | what fits, trainings of heads and measurements of faithfulness did |
 //! | `grid.rs` | tables that fit the page |
+//! | `label_report.rs` | what an audit of labels and its evaluation say |
 //! | `number.rs` | numbers for people |
 //! | `output.rs` | formats, and the page that tables are written on |
 //! | `report.rs` | what other operations did and found, as JSON |
@@ -22,6 +23,7 @@ mod comma_separated;
 mod escape;
 mod gradient_report;
 mod grid;
+mod label_report;
 mod number;
 mod output;
 mod report;
@@ -34,6 +36,7 @@ pub use gradient_report::{LdsMethod, fit_report, lds_report, self_report};
 #[cfg(feature = "bert")]
 pub use gradient_report::{head_report, truth_report};
 pub use grid::{Grid, GridColumn};
+pub use label_report::{audit_report, detection_report};
 pub use number::{bytes_shown, count_shown, duration_shown, score_shown};
 pub use output::{OutputFormat, Page};
 pub use report::{

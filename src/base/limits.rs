@@ -371,8 +371,7 @@ pub const BERT_TOKEN_TYPES_MAX: usize = 64;
 /// square, and every published tokenizer says 100.
 pub const BERT_WORD_CHARACTERS_MAX: usize = 1000;
 
-/// Classes of a classification head. The label audit keeps a row's Jacobian, classes x hidden units: at the default 64
-/// units 1 MiB a row.
+/// Classes of a classification head. A row's Jacobian has classes x hidden units: at the default 64 units 1 MiB.
 pub const HEAD_CLASSES_MAX: usize = 4096;
 
 /// Hidden units of a classification head: thousands learn nothing more from an embedding, and cost time in every one of

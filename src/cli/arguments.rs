@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::alter::AlterArguments;
+use super::audit::AuditArguments;
 use super::catalog_check::CHECK_CATALOG_VERB;
 use super::compact::CompactArguments;
 use super::completions::CompletionsArguments;
@@ -68,6 +69,7 @@ pub(super) enum Verb {
     Compact(CompactArguments),
     Stats(StatsArguments),
     Eval(EvalArguments),
+    Audit(AuditArguments),
     Verify(VerifyArguments),
     Repair(RepairArguments),
     Demo(DemoArguments),

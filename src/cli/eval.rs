@@ -29,6 +29,7 @@ enum Evaluation {
     Recall(RecallArguments),
     #[cfg(feature = "bert")]
     Lds(super::eval_lds::LdsArguments),
+    Labels(super::eval_labels::EvalLabelsArguments),
 }
 
 /// Measure which part of the exact answers is found, on rows of the store as questions
@@ -70,6 +71,7 @@ impl EvalArguments {
             Evaluation::Recall(arguments) => arguments.run(session),
             #[cfg(feature = "bert")]
             Evaluation::Lds(arguments) => arguments.run(session),
+            Evaluation::Labels(arguments) => arguments.run(session),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `alter.rs` | `alter`: change the schema |
 //! | `arguments.rs` | the verbs |
+//! | `audit.rs` | `audit`: what to look at |
 //! | `catalog_check.rs` | checking a catalog in a child process that may die; `check-catalog` |
 //! | `compact.rs` | `compact`: few large segments instead of many small ones |
 //! | `completions.rs` | `completions`: for the shell |
@@ -16,6 +17,7 @@
 //! | `demo/` | `demo`: the whole main job on real data |
 //! | `duration.rs` | durations with units |
 //! | `eval.rs` | `eval`: how good the answers are |
+//! | `eval_labels.rs` | `eval labels`: how well wrong labels are found |
 //! | `eval_lds.rs` | `eval lds`: how far scores agree with retrained models |
 //! | `failure.rs` | errors as text and exit codes |
 //! | `fit.rs` | `fit`: a curvature over the gradients of a column |
@@ -43,6 +45,7 @@
 
 mod alter;
 mod arguments;
+mod audit;
 mod catalog_check;
 mod compact;
 mod completions;
@@ -51,6 +54,7 @@ mod delete;
 mod demo;
 mod duration;
 mod eval;
+mod eval_labels;
 #[cfg(feature = "bert")]
 mod eval_lds;
 mod failure;

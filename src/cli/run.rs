@@ -73,6 +73,7 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Compact(arguments) => arguments.run(session),
         Verb::Stats(arguments) => arguments.run(session),
         Verb::Eval(arguments) => arguments.run(session),
+        Verb::Audit(arguments) => arguments.run(session),
         Verb::Verify(arguments) => arguments.run(session),
         Verb::Repair(arguments) => arguments.run(session),
         Verb::Demo(arguments) => arguments.run(session),

@@ -23,6 +23,14 @@ pub enum CurvatureError {
         /// Where the factorisation stopped.
         row: usize,
     },
+    /// A kernel of another number of rows.
+    #[error("a kernel of {values} values is none of {rows} rows with each other: give rows x rows of them")]
+    KernelSize {
+        /// Values given.
+        values: usize,
+        /// Rows.
+        rows: usize,
+    },
     /// Too many parameters for a form that needs a value for each.
     #[error(
         "{parameters} parameters are too many for this form (at most {most}): use the dual form, or landmarks"

@@ -14,6 +14,7 @@
 //! | `gradients.rs` | gradients of many rows, module by module, and their inner products |
 //! | `kind.rs` | curvatures and their forms, as users name them |
 //! | `landmarks.rs` | the inverse over rows through a few of them |
+//! | `leave_one_out.rs` | what the other rows say of each row's label |
 //! | `margin.rs` | weights of the margin kernel |
 //! | `primal.rs` | the inverse in the space of parameters |
 //! | `symmetric.rs` | symmetric matrices, of which half is kept |
@@ -26,6 +27,7 @@ mod error;
 mod gradients;
 mod kind;
 mod landmarks;
+mod leave_one_out;
 mod margin;
 mod primal;
 mod symmetric;
@@ -38,6 +40,7 @@ pub use error::CurvatureError;
 pub use gradients::{MemberGradients, ModuleGradients};
 pub use kind::{CurvatureForm, CurvatureKind};
 pub use landmarks::{LandmarkFit, SumValue};
+pub use leave_one_out::leave_one_out_ridge;
 pub use margin::MarginWeights;
 pub use primal::PrimalFit;
 pub use symmetric::{Symmetric, TriangleValue};

@@ -34,7 +34,7 @@ pub use bert::{
 };
 pub use device::{Device, DeviceError};
 pub use encode::{EncodeError, Encoder};
-pub use gradient::{GradientRow, QueryGradient, QueryGradientError};
+pub use gradient::{GradientRow, LayerTangents, QueryGradient, QueryGradientError};
 pub use hashed::{HashedEncoder, HashedEncoderError};
 #[cfg(feature = "bert")]
 pub use head::{

@@ -106,13 +106,7 @@ impl Snapshot {
                 "{what} is fitted to the gradients of column {name:?} yet: run \"ascribe fit\" first"
             )));
         };
-        let mut open = self.inner.curvatures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = open.get(&record.version) {
-            return Ok(Arc::clone(known));
-        }
-        let opened = Arc::new(OpenCurvature::open(self, rows, record)?);
-        open.insert(record.version, Arc::clone(&opened));
-        Ok(opened)
+        self.inner.curvatures.get(record.version, || OpenCurvature::open(self, rows, record))
     }
 }
 

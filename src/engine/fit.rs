@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::gradient_error::GradientError;
-use super::gradient_rows::{GradientRows, GradientSegment};
+use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
 use super::options::Watch;
 use super::store::Store;
 use super::transaction::TransactionError;
@@ -291,7 +291,7 @@ fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Res
             if watch.cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
-            decoded.read(segment.file, layout, row, 1)?;
+            read_rows(&mut decoded, segment.file, layout, row, 1)?;
             let outcome = decoded.outcome(layout, 0);
             let is_zero = is_zero_row(layout, &decoded.values);
             let key = segment.view.segment.rows.key(row)?;
@@ -342,7 +342,7 @@ fn choose_landmarks(
     let mut decoded = crate::sketch::SketchRows::default();
     for number in &order {
         let Some((segment, row)) = live.get(*number) else { continue };
-        decoded.read(segment.file, rows.schema.layout(), *row, 1)?;
+        read_rows(&mut decoded, segment.file, rows.schema.layout(), *row, 1)?;
         input.landmark_rows.0.extend(decoded.values.iter().flat_map(|value| value.to_le_bytes()));
         input.landmark_rows.1.extend(decoded.terms.iter().flat_map(|term| term.to_le_bytes()));
     }

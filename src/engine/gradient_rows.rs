@@ -9,7 +9,7 @@ use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, Checksum, RowId};
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::sketch::{SketchRows, SketchSchema};
+use crate::sketch::{SketchLayout, SketchRows, SketchSchema, StoredSketches};
 use crate::storage::{ColumnFile, FileError};
 
 /// Values that are decoded at a time: some MiB.
@@ -109,7 +109,7 @@ impl<'a> GradientRows<'a> {
     pub(super) fn row(&self, place: usize) -> Result<Option<SketchRows>, FileError> {
         let Some((segment, row)) = self.row_at(place) else { return Ok(None) };
         let mut rows = SketchRows::default();
-        rows.read(segment.file, self.schema.layout(), row, 1)?;
+        read_rows(&mut rows, segment.file, self.schema.layout(), row, 1)?;
         Ok(Some(rows))
     }
 
@@ -142,7 +142,7 @@ impl<'a> GradientRows<'a> {
             }
             let count = rows.min(segment.view.segment.record.row_count - first);
             let mut decoded = SketchRows::default();
-            decoded.read(segment.file, layout, RowId(*first), count)?;
+            read_rows(&mut decoded, segment.file, layout, RowId(*first), count)?;
             work(&GradientBlock { segment, first: RowId(*first), count, rows: decoded })
         });
         results.collect()
@@ -158,4 +158,23 @@ impl<'a> GradientRows<'a> {
         }
         Ok(sum.value())
     }
+}
+
+/// Reads `count` rows from `first` of a column file into `rows`, which are emptied before.
+pub(super) fn read_rows(
+    rows: &mut SketchRows,
+    file: &ColumnFile,
+    layout: &SketchLayout,
+    first: RowId,
+    count: u32,
+) -> Result<(), FileError> {
+    let stored = StoredSketches {
+        element: file.element(),
+        values: file.values(first, count)?,
+        scales: file.scales(first, count)?,
+        terms: file.terms(first, count)?,
+        outcomes: file.outcomes(first, count)?,
+    };
+    rows.decode(layout, stored)
+        .map_err(|reason| file.file().content_error(format!("rows from {first} on: {reason}")))
 }

@@ -236,7 +236,7 @@ impl Snapshot {
         Ok(&self.scored_column(column)?.name)
     }
 
-    fn head_model(
+    pub(super) fn head_model(
         &self,
         column: ColumnId,
         fingerprint: &Fingerprint,

@@ -15,13 +15,13 @@ use super::traffic::Pace;
 use crate::base::limits::SCAN_CHUNK_ROWS;
 use crate::base::{Cancel, ColumnId, FieldDeclaration, RowId, RowSet, SegmentId};
 use crate::format::{
-    ColumnHeader, Encoding, FileRecord, IndexHeader, SegmentColumnRecord, SegmentRecord, encode_extra,
-    encode_metadata, gather_metadata,
+    ColumnHeader, Encoding, FileRecord, IndexHeader, NOT_MEASURED, SegmentColumnRecord, SegmentRecord,
+    encode_extra, encode_metadata, gather_metadata,
 };
 use crate::index::CodedRows;
 use crate::storage::{
-    ColumnFileWriter, FileError, HeldSegment, IndexFile, NOT_MEASURED, RowFileSource, RowString,
-    SegmentNumbers, SketchRowsBeside, Storage, row_file_name, write_row_file,
+    ColumnFileWriter, FileError, HeldSegment, IndexFile, RowFileSource, RowString, SegmentNumbers,
+    SketchRowsBeside, Storage, row_file_name, write_row_file,
 };
 
 /// Segments written anew as one.

@@ -22,6 +22,7 @@
 //! | `filling.rs` | what an import brings beside keys and texts |
 //! | `fit.rs` | fitting a curvature to the gradients of a column |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
+//! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
 //! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
 //! | `gradient_query.rs` | from a gradient to the rows at both ends |
 //! | `gradient_rows.rs` | the gradients of all rows, block by block |
@@ -32,6 +33,7 @@
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
 //! | `ingest_report.rs` | what an ingest tells |
 //! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
+//! | `kept.rs` | what was made for a state by those who ask it |
 //! | `kept_samples.rs` | codes of some rows of each target, gathered once and kept |
 //! | `lanes.rs` | encoding on every device at once |
 //! | `ledger.rs` | the writer and its newest state, shared with what works beside the store |
@@ -84,6 +86,7 @@ mod encoders;
 mod filling;
 mod fit;
 mod gather;
+mod gradient_column;
 mod gradient_error;
 mod gradient_query;
 mod gradient_rows;
@@ -95,6 +98,7 @@ mod ingest;
 mod ingest_report;
 #[cfg(test)]
 mod ingest_tests;
+mod kept;
 mod kept_samples;
 mod lanes;
 mod ledger;
@@ -138,6 +142,7 @@ pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use fit::{FitOptions, FitReport};
+pub use gradient_column::{GradientColumn, GradientHead};
 pub use gradient_error::GradientError;
 pub use gradient_query::{GradientInput, GradientQuery, MemberScores};
 pub use head_column::{HeadColumn, LabelledRow, LabelledText};

@@ -147,15 +147,8 @@ impl Snapshot {
             queries.iter().map(|query| self.query_vector(column, &query.input, encoder.as_deref())).collect()
         })?;
         let vectors: Vec<Vec<f32>> = vectors;
-        let mut questions = Vec::with_capacity(queries.len());
-        for (query, vector) in queries.iter().zip(&vectors) {
-            let codes = CodeQueries::new(&[vector])
-                .map_err(|error| QueryError::Vector { reason: error.to_string() })?;
-            // Only a cosine is divided by it.
-            let norm = if query.kind == ScoreKind::Cosine { norm(self, vector)? } else { 1.0 };
-            let kind = query.kind.row_score(norm);
-            questions.push(Question { vector, codes, kind, side: query.side, k: query.k });
-        }
+        let questions = queries.iter().zip(&vectors).map(|(query, vector)| question(self, query, vector));
+        let questions = questions.collect::<Result<Vec<_>, _>>()?;
         let scans = stage(&mut stages.scan, || Scan::run(self, targets, &questions, may_scan, cancel))?;
         let Some(scans) = scans else { return Ok(None) };
         let eligible_rows = targets
@@ -377,6 +370,14 @@ fn stage<T>(time: &mut Duration, work: impl FnOnce() -> Result<T, QueryError>) -
     let result = work();
     *time += begun.elapsed();
     result
+}
+
+fn question<'a>(snapshot: &Snapshot, query: &Query, vector: &'a [f32]) -> Result<Question<'a>, QueryError> {
+    let codes =
+        CodeQueries::new(&[vector]).map_err(|error| QueryError::Vector { reason: error.to_string() })?;
+    // Only a cosine is divided by it.
+    let norm = if query.kind == ScoreKind::Cosine { norm(snapshot, vector)? } else { 1.0 };
+    Ok(Question { vector, codes, kind: query.kind.row_score(norm), side: query.side, k: query.k })
 }
 
 fn norm(snapshot: &Snapshot, vector: &[f32]) -> Result<f64, QueryError> {

@@ -6,9 +6,11 @@ use super::store::column_record;
 use super::transaction::Transaction;
 use crate::base::limits::SCAN_CHUNK_ROWS;
 use crate::base::{ColumnId, SegmentId};
-use crate::format::{ColumnHeader, ColumnKind, ColumnRecord, Encoding, SPARSE_PADDING, SegmentColumnRecord};
+use crate::format::{
+    ColumnHeader, ColumnKind, ColumnRecord, Encoding, NOT_MEASURED, SPARSE_PADDING, SegmentColumnRecord,
+};
 use crate::sketch::{GradientSource, SketchFileError, encode_sketch_rows};
-use crate::storage::{ColumnFileWriter, FileError, NOT_MEASURED, SketchRowsBeside, Storage};
+use crate::storage::{ColumnFileWriter, FileError, SketchRowsBeside, Storage};
 
 /// Gradients that did not become a column file.
 #[derive(Debug)]

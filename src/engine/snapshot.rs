@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answer::Row;
 use super::context::Context;
-use super::curvature::OpenCurvature;
 use super::encoders::{
     ColumnEncoders, EncoderError, computes_on_devices, make_encoder, open_encoders, open_state,
 };
+use super::kept::Kept;
 use super::sampled_codes::SampledCodes;
 use super::segment::{Segment, SegmentView, SketchSchemas, check_column_type, read_schemas};
 use crate::base::{ColumnId, CommitSeq, FieldDeclaration, RowId, RowSet, SegmentId};
@@ -30,7 +30,7 @@ pub(super) struct SnapshotInner {
     encoders: BTreeMap<ColumnId, Arc<EncoderSlot>>,
     pub(super) schemas: SketchSchemas,
     /// Curvatures that were asked for, ready to weigh the rows of this state.
-    pub(super) curvatures: Mutex<BTreeMap<u64, Arc<OpenCurvature>>>,
+    pub(super) curvatures: Kept,
     /// Codes that mean and deviation are estimated from, by column and position of the segment.
     pub(super) samples: Mutex<BTreeMap<(ColumnId, usize), Arc<SampledCodes>>>,
     /// Keeps the files of a reader process from being collected; the writer's own need none.
@@ -116,7 +116,7 @@ impl Snapshot {
                 segments,
                 encoders,
                 schemas,
-                curvatures: Mutex::default(),
+                curvatures: Kept::default(),
                 samples: Mutex::default(),
                 _pin: pin,
             }),
@@ -135,7 +135,7 @@ impl Snapshot {
             segments,
             encoders: inner.encoders.clone(),
             schemas: inner.schemas.clone(),
-            curvatures: Mutex::default(),
+            curvatures: Kept::default(),
             samples: Mutex::default(),
             _pin: None,
         };

@@ -38,6 +38,32 @@ impl Snapshot {
                 statistics.bytes_mapped += if file.is_mapped() { file.length() } else { 0 };
             }
         }
+        self.add_indexes(&mut statistics);
+        let storage = self.inner.context.storage.as_ref();
+        for name in [CATALOG_NAME.to_owned(), manifest_name(self.commit())] {
+            statistics.bytes_on_disk += file_length(storage, &name);
+        }
+        for column in &state.store.columns {
+            let own = self.column_statistics(column);
+            match &column.kind {
+                ColumnKind::Embedding(encoder) => {
+                    // Only recorded: its file is opened when a text is asked about, and only then compared.
+                    let length = encoder.state.map_or(0, |file| file.length);
+                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
+                    statistics.embeddings.push(own);
+                }
+                ColumnKind::Sketch { head, .. } => {
+                    let length = head.as_ref().map_or(0, |head| head.file.length);
+                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
+                    statistics.sketches.push(own);
+                }
+            }
+        }
+        self.add_curvatures(&mut statistics);
+        statistics
+    }
+
+    fn add_indexes(&self, statistics: &mut Statistics) {
         let storage = self.inner.context.storage.as_ref();
         for view in &self.inner.segments {
             let segment = &view.segment;
@@ -63,25 +89,10 @@ impl Snapshot {
                 statistics.index.damaged_graphs += usize::from(segment.graphs.is_damaged(column));
             }
         }
-        for name in [CATALOG_NAME.to_owned(), manifest_name(self.commit())] {
-            statistics.bytes_on_disk += file_length(storage, &name);
-        }
-        for column in &state.store.columns {
-            let own = self.column_statistics(column);
-            match &column.kind {
-                ColumnKind::Embedding(encoder) => {
-                    // Only recorded: its file is opened when a text is asked about, and only then compared.
-                    let length = encoder.state.map_or(0, |file| file.length);
-                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
-                    statistics.embeddings.push(own);
-                }
-                ColumnKind::Sketch { head, .. } => {
-                    let length = head.as_ref().map_or(0, |head| head.file.length);
-                    statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(length);
-                    statistics.sketches.push(own);
-                }
-            }
-        }
+    }
+
+    fn add_curvatures(&self, statistics: &mut Statistics) {
+        let state = &self.inner.state;
         for curvature in &state.store.curvatures {
             let column = state.store.columns.iter().find(|column| column.id == curvature.column);
             // Only recorded: its file is opened when gradients are asked about.
@@ -96,7 +107,6 @@ impl Snapshot {
                 commit: curvature.commit,
             });
         }
-        statistics
     }
 
     fn column_statistics(&self, column: &ColumnRecord) -> ColumnStatistics {

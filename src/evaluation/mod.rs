@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `group_scores.rs` | scores of rows summed over subsets of them |
 //! | `hits.rs` | one answer compared with the exact one |
+//! | `label_detection.rs` | how well scores find wrong labels |
 //! | `lds.rs` | linear datamodelling score: group scores against retrained models, with intervals |
 //! | `lds_tests.rs` | its tests, on simulated truths |
 //! | `recall.rs` | recall of the planner against exact answers, with intervals |
@@ -12,6 +13,7 @@
 
 mod group_scores;
 mod hits;
+mod label_detection;
 mod lds;
 mod recall;
 mod retraining_truth;
@@ -19,6 +21,7 @@ mod truth_file;
 
 pub use group_scores::{GroupScoresError, group_sums};
 pub use hits::recall_of;
+pub use label_detection::{LabelDetection, label_detection};
 pub use lds::{LdsError, LdsOptions, LdsReport, MethodLds, PairedDifference, linear_datamodelling_score};
 pub use recall::{RecallError, RecallOptions, RecallReport, measure_recall};
 pub use retraining_truth::{RetrainingTruth, TruthError};

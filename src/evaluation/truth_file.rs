@@ -232,7 +232,7 @@ mod tests {
             (|parts| parts.subsets.1 = vec![12], "shape [12]"),
             (|parts| parts.outputs.1 = vec![2, 3], "shape [2, 3]"),
             (|parts| parts.subsets.2[6] = 2, "subset 1 holds another value"),
-            (|parts| parts.outputs.2[4] = f32::NAN, "finite"),
+            (|parts| parts.outputs.2[4] = f32::NAN, "is NaN"),
         ];
         for (change, said) in cases {
             let mut changed = parts();

@@ -53,7 +53,7 @@ pub use metadata::{
 };
 pub use rows::{ExtraError, ExtraFields, KeyIndexBuilder, decode_extra, encode_extra, row_section};
 pub use sketch::{
-    MODULE_ENTRY_SIZE_BYTES, MODULE_NAME_BYTES_MAX, ModuleEncoding, SPARSE_PADDING, SketchModule,
-    SketchModulesError, SketchPart, SketchSide, decode_modules, encode_modules, sketch_parts, sketch_terms,
-    sketch_width,
+    MODULE_ENTRY_SIZE_BYTES, MODULE_NAME_BYTES_MAX, ModuleEncoding, NOT_MEASURED, SPARSE_PADDING,
+    SketchModule, SketchModulesError, SketchPart, SketchSide, decode_modules, encode_modules, sketch_parts,
+    sketch_terms, sketch_width,
 };

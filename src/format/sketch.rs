@@ -16,6 +16,9 @@ pub const MODULE_ENTRY_SIZE_BYTES: usize = 20;
 /// A term of a sparse module that is not there: only rows with fewer terms have it.
 pub const SPARSE_PADDING: u32 = u32::MAX;
 
+/// Stands for what was not measured of a row; probabilities are at least 0.
+pub const NOT_MEASURED: f32 = -1.0;
+
 /// A module name may be a dotted path; longer than field names, still bounded.
 pub const MODULE_NAME_BYTES_MAX: usize = 8 * NAME_BYTES_MAX;
 

@@ -2,7 +2,7 @@
 
 use super::schema::SketchSchema;
 use super::source::{GradientSource, SketchFileError};
-use crate::format::{ModuleEncoding, SPARSE_PADDING};
+use crate::format::{ModuleEncoding, NOT_MEASURED, SPARSE_PADDING};
 use crate::sources::{Place, Tensor, TensorElement, TensorSet};
 
 /// The only version of sketch files.
@@ -212,11 +212,11 @@ impl<'a> SketchFile<'a> {
                     own.read_row(row, &mut value);
                     check(own.name(), value[0])?
                 }
-                None => crate::storage::NOT_MEASURED,
+                None => NOT_MEASURED,
             });
         }
         let Some((probabilities, weights)) = &self.trajectory else {
-            outcomes.extend([crate::storage::NOT_MEASURED; 2]);
+            outcomes.extend([NOT_MEASURED; 2]);
             return Ok(());
         };
         let mut course = vec![0.0; weights.len()];

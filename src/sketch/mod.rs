@@ -20,6 +20,6 @@ mod source;
 pub use encode::{SketchEncodeError, encode_sketch_rows};
 pub use file::{SKETCH_FILE_VERSION, SketchFile};
 pub use layout::SketchLayout;
-pub use rows::{Outcome, SketchRows};
+pub use rows::{Outcome, SketchRows, StoredSketches};
 pub use schema::{Checkpoint, Projection, SchemaModule, SketchSchema, SketchSchemaError};
 pub use source::{GradientSource, SketchFileError};

@@ -2,8 +2,7 @@
 
 use super::encode::decode_sketch_rows;
 use super::layout::SketchLayout;
-use crate::base::RowId;
-use crate::storage::{ColumnFile, FileError};
+use crate::base::ElementType;
 
 /// What was measured of a row when its gradients were taken; all are probabilities, 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +14,21 @@ pub struct Outcome {
     pub trained: Option<f32>,
     /// The same mean without weights.
     pub logged: Option<f32>,
+}
+
+/// Rows of a sketch column as they stand in its file, little-endian.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredSketches<'a> {
+    /// How a value is stored.
+    pub element: ElementType,
+    /// Values, row by row.
+    pub values: &'a [u8],
+    /// f32 scales of the parts, row by row; of element types that have them.
+    pub scales: Option<&'a [u8]>,
+    /// u32 terms, row by row; of columns with sparse modules.
+    pub terms: Option<&'a [u8]>,
+    /// f32 outcomes, row by row, where anything was measured.
+    pub outcomes: Option<&'a [u8]>,
 }
 
 /// Decoded rows of a sketch column.
@@ -29,29 +43,22 @@ pub struct SketchRows {
 }
 
 impl SketchRows {
-    /// Reads `count` rows from `first` of a column file into these, which are emptied before.
+    /// Takes stored rows into these, which are emptied before.
     ///
     /// # Errors
-    /// The rows do not exist or their bytes are damaged.
-    pub fn read(
-        &mut self,
-        file: &ColumnFile,
-        layout: &SketchLayout,
-        first: RowId,
-        count: u32,
-    ) -> Result<(), FileError> {
-        let scales = file.scales(first, count)?;
-        decode_sketch_rows(file.element(), layout, file.values(first, count)?, scales, &mut self.values)
-            .map_err(|error| file.file().content_error(error.to_string()))?;
+    /// The bytes are not those of whole rows, or a value is not finite: what is wrong.
+    pub fn decode(&mut self, layout: &SketchLayout, stored: StoredSketches<'_>) -> Result<(), String> {
+        decode_sketch_rows(stored.element, layout, stored.values, stored.scales, &mut self.values)
+            .map_err(|error| error.to_string())?;
         if let Some(index) = self.values.iter().position(|value| !value.is_finite()) {
-            let row = first.0 as usize + index / layout.width().max(1);
-            return Err(file.file().content_error(format!("row {row} has a value that is not finite")));
+            let row = index / layout.width().max(1);
+            return Err(format!("row {row} of a block has a value that is not finite"));
         }
         self.terms.clear();
-        let (terms, _) = file.terms(first, count)?.unwrap_or_default().as_chunks::<4>();
+        let (terms, _) = stored.terms.unwrap_or_default().as_chunks::<4>();
         self.terms.extend(terms.iter().map(|term| u32::from_le_bytes(*term)));
         self.outcomes.clear();
-        let (outcomes, _) = file.outcomes(first, count)?.unwrap_or_default().as_chunks::<4>();
+        let (outcomes, _) = stored.outcomes.unwrap_or_default().as_chunks::<4>();
         self.outcomes.extend(outcomes.iter().map(|value| f32::from_le_bytes(*value)));
         Ok(())
     }

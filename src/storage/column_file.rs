@@ -11,9 +11,6 @@ use crate::format::{
     decode_modules, encode_modules, sketch_parts, sketch_terms, sketch_width,
 };
 
-/// Stands for what was not measured of a row; probabilities are at least 0.
-pub const NOT_MEASURED: f32 = -1.0;
-
 /// Name of a segment's column file in its storage.
 pub fn column_file_name(segment: SegmentId, column: ColumnId) -> String {
     format!("segments/{segment}.{column}.col")

@@ -56,7 +56,7 @@ mod segment_numbers;
 mod simulated;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
-pub use column_file::{ColumnFile, ColumnFileWriter, NOT_MEASURED, SketchRowsBeside, column_file_name};
+pub use column_file::{ColumnFile, ColumnFileWriter, SketchRowsBeside, column_file_name};
 pub use commit::{Writer, read_idle_catalog};
 pub use commit_error::{CommitError, OpenWriterError};
 pub use curvature_file::{curvature_file_name, open_curvature_file, write_curvature_file};

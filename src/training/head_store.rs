@@ -6,9 +6,9 @@ use super::rows::LabelledRows;
 use crate::base::CommitSeq;
 use crate::encoder::{Head, HeadSet, QueryGradient};
 use crate::engine::{HeadColumn, SKETCH_COLUMN_NAME, Store, Watch};
+use crate::format::NOT_MEASURED;
 use crate::sketch::{Checkpoint, GradientSource, SchemaModule, SketchFileError, SketchSchema};
 use crate::sources::Place;
-use crate::storage::NOT_MEASURED;
 
 /// What a head is trained on and for.
 #[derive(Clone, Debug, PartialEq)]

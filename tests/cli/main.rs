@@ -3,6 +3,7 @@
 // A test ends with a panic; clippy knows that only of functions that are tests themselves.
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod encoders;
 mod evaluation;
 mod formats;

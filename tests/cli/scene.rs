@@ -66,6 +66,7 @@ pub(crate) const VERBS: &[&str] = &[
     "compact",
     "stats",
     "eval",
+    "audit",
     "verify",
     "repair",
     "demo",

@@ -256,6 +256,10 @@ pub(crate) fn first_state() -> Manifest {
     if let ColumnKind::Embedding(encoder) = &mut store.columns[0].kind {
         encoder.state = None;
     }
+    if let ColumnKind::Sketch { head, .. } = &mut store.columns[1].kind {
+        *head = None;
+    }
+    store.curvatures.clear();
     let last =
         CommitRecord { operation: "create".into(), rows_added: 0, rows_deleted: 0, ..commit_record(1) };
     Manifest { store, segments: Vec::new(), deleted: Vec::new(), sources: Vec::new(), last }

@@ -35,7 +35,7 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("libm", &["encoder/"]),
     ("memmap2", &["storage/map.rs"]),
     ("parquet", &["sources/"]),
-    ("rayon", &["curvature/", "encoder/bert/", "engine/", "index/", "training/"]),
+    ("rayon", &["curvature/", "encoder/bert/", "engine/", "index/", "monitor/", "training/"]),
     ("rustix", &["storage/free_space.rs"]),
     ("redb", &["storage/catalog.rs", "storage/catalog/"]),
     ("roaring", &["base/rows.rs"]),

@@ -19,7 +19,7 @@ use crate::engine::{
     Answer, CreateOptions, EMBEDDING_COLUMN_NAME, FitOptions, GradientInput, GradientQuery, Hit,
     IngestOptions, LabelledRow, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
 };
-use crate::evaluation::{LdsOptions, RetrainingTruth, group_sums, linear_datamodelling_score};
+use crate::evaluation::{LdsOptions, LdsReport, RetrainingTruth, group_sums, linear_datamodelling_score};
 use crate::sources::{FieldNames, InputFormat, from_reader};
 use crate::storage::Storage;
 use crate::training::{HeadPlan, LabelledRows, TruthPlan, measure_truth, train_head, train_store_head};
@@ -275,6 +275,10 @@ impl Classifier<'_, '_> {
             .collect::<Result<Vec<_>, _>>()?;
         let groups: Vec<&[f64]> = groups.iter().map(Vec::as_slice).collect();
         let report = linear_datamodelling_score(&outputs, &groups, LdsOptions::default())?;
+        self.show_agreement(&report)
+    }
+
+    fn show_agreement(&mut self, report: &LdsReport) -> Result<(), Failure> {
         self.session.line(&format!(
             "\nTrained again on {HALVES} random halves of the works: rank correlation of what the scores predict for {} works\n\
              with what these classifiers said (1 = perfect; one training a half, so that noise keeps all below it):",

@@ -166,7 +166,7 @@ fn identity(size: usize) -> Vec<f32> {
 }
 
 /// The rows of `values`, `width` wide, each with a 1 appended.
-fn with_one(values: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn with_one(values: &[f32], width: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len() + values.len() / width.max(1));
     for row in values.chunks_exact(width.max(1)) {
         out.extend_from_slice(row);

@@ -10,6 +10,7 @@
 //! | `model.rs` | the head: its classes, its layers and what it says of rows |
 //! | `set.rs` | heads of several members, side by side |
 //! | `state.rs` | a head as bytes |
+//! | `tangents.rs` | how the logits move with the weights, as far as rows are compared by it |
 
 mod affine;
 mod configuration;
@@ -19,6 +20,7 @@ mod likelihood;
 mod model;
 mod set;
 mod state;
+mod tangents;
 
 pub use affine::head_affine;
 pub use configuration::{HeadConfiguration, HeadShape};

@@ -3,7 +3,7 @@
 use super::error::HeadError;
 use super::model::Head;
 use crate::base::{ByteReader, put_u32, put_u64};
-use crate::encoder::gradient::{GradientRow, QueryGradient, QueryGradientError};
+use crate::encoder::gradient::{GradientRow, LayerTangents, QueryGradient, QueryGradientError};
 
 /// The heads of a sketch column's members: they have the same classes and layers, and take the same embeddings.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,14 @@ impl QueryGradient for HeadSet {
             row.own.extend(gradients.own);
         }
         Ok(row)
+    }
+
+    fn tangents(&self, member: usize, embeddings: &[f32]) -> Result<Vec<LayerTangents>, QueryGradientError> {
+        let head = self.heads.get(member).ok_or_else(|| QueryGradientError::Head {
+            reason: format!("has {} members, counted from 0, and not {member}", self.heads.len()),
+        })?;
+        head.tangents(embeddings)
+            .map_err(|error| QueryGradientError::Head { reason: format!("cannot be applied: {error}") })
     }
 }
 
