@@ -17,6 +17,7 @@ use crate::engine::Hit;
 /// use ascribe::evaluation::recall_of;
 /// let hit = |key: &str, score| Hit {
 ///     rank: 1, key: key.into(), score, z: None, percentile: None, text: String::new(), metadata: Default::default(),
+///     layers: Vec::new(),
 /// };
 /// let exact = [hit("a", 3.0), hit("b", 2.0), hit("c", 1.0), hit("d", 1.0)];
 /// assert_eq!(recall_of(&[hit("a", 3.0), hit("e", 1.0), hit("f", 0.5)], &exact), 0.5);

@@ -252,7 +252,9 @@ impl Writer {
             .map_err(|source| CommitError::CommittedNotPublished { commit, source })?;
         let is_gone =
             |old: &SegmentRecord| next.segments.binary_search_by_key(&old.id, |new| new.id).is_err();
-        let dropped_files = next.store.columns.len() < self.state.store.columns.len()
+        let (store, old) = (&next.store, &self.state.store);
+        let dropped_files = old.columns.iter().any(|old| store.columns.iter().all(|new| new.id != old.id))
+            || old.curvatures.iter().any(|old| store.curvatures.iter().all(|new| new.version != old.version))
             || self.state.segments.iter().any(is_gone);
         self.state = Arc::new(next);
         self.poisoned = false;

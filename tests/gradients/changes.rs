@@ -194,3 +194,17 @@ fn an_older_snapshot_keeps_its_rows_and_its_curvature() {
     drop((asked, silent));
     scene.verify();
 }
+
+#[test]
+fn a_new_fit_takes_the_place_of_the_old_one_with_its_file() {
+    let (mut scene, _) = fitted();
+    let files = |scene: &Scene| {
+        let names = scene.storage.names();
+        names.into_iter().filter(|name| name.ends_with(".cur")).collect::<Vec<String>>()
+    };
+    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/2.cur"]);
+    let before = scores(&scene, CurvatureKind::Margin);
+    drop(scene.fit(CurvatureKind::Margin));
+    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/3.cur"]);
+    assert_eq!(scores(&scene, CurvatureKind::Margin), before);
+}
