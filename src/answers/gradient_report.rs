@@ -66,23 +66,16 @@ pub fn truth_report(report: &TruthReport, elapsed: Duration) -> Report {
         .with("elapsed_ms", milliseconds(elapsed))
 }
 
-/// A method that was measured.
-#[derive(Clone, Copy, Debug)]
-pub struct LdsMethod<'a> {
-    /// Its name.
-    pub name: &'a str,
-}
-
-/// Linear datamodelling scores of some methods, with their differences and the noise ceiling.
+/// Linear datamodelling scores of the methods of these names, with their differences and the noise ceiling.
 pub fn lds_report(
     report: &LdsReport,
     control: Option<&LdsReport>,
-    methods: &[LdsMethod<'_>],
+    methods: &[&str],
     (subsets, seeds): (usize, usize),
     seed: u64,
     elapsed: Duration,
 ) -> Report {
-    let name = |at: usize| methods.get(at).map_or("", |method| method.name);
+    let name = |at: usize| methods.get(at).copied().unwrap_or_default();
     let of = |interval: &Interval| json!({"mean": interval.mean, "low": interval.low, "high": interval.high});
     let line = |(at, method): (usize, &crate::evaluation::MethodLds)| {
         let mut line = json!({"score": name(at), "lds": method.lds.mean, "low": method.lds.low, "high": method.lds.high});

@@ -36,6 +36,6 @@ pub use field::{FieldDeclaration, FieldNameError, FieldType, FieldValue, FieldVa
 pub use fingerprint::{Fingerprint, FingerprintStream};
 pub use ids::{ColumnId, CommitSeq, RowId, SegmentId};
 pub use progress::{Cancel, Clock, NoProgress, Progress, SystemClock};
-pub use random::RandomStream;
+pub use random::{RandomStream, drawn_numbers};
 pub use rows::{RowSet, RowSetError};
 pub use sums::sum_of;

@@ -11,11 +11,11 @@ use super::measure_truth::embedded;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::VectorFile;
-use crate::answers::{LdsMethod, lds_report};
+use crate::answers::lds_report;
 use crate::attribution::ScoreKind;
 use crate::curvature::CurvatureKind;
 use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, QueryInput, Snapshot};
-use crate::evaluation::{LdsOptions, TruthFile, group_sums, linear_datamodelling_score};
+use crate::evaluation::{LdsOptions, TruthFile, group_sums, keep_same_label, linear_datamodelling_score};
 use crate::sketch::{GradientSource, SketchFile};
 
 /// Measure how far scores agree with retrained models: the linear datamodelling score (LDS)
@@ -43,7 +43,7 @@ pub(super) struct LdsArguments {
     score: Vec<String>,
     /// Curvatures to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = curvatures())]
-    curvature: Vec<String>,
+    curvature: Vec<CurvatureKind>,
     /// Field with the labels [default: that of the trained head]
     #[arg(long, value_name = "FIELD")]
     label: Option<String>,
@@ -90,8 +90,7 @@ impl LdsArguments {
         } else {
             None
         };
-        let named: Vec<LdsMethod<'_>> =
-            methods.iter().map(|method| LdsMethod { name: &method.name }).collect();
+        let named: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
         let shape = (truth.outputs().subsets(), truth.outputs().seeds());
         let report = lds_report(&report, control.as_ref(), &named, shape, self.seed, begun.elapsed());
         session.report(self.output.format, &report)
@@ -135,25 +134,22 @@ impl LdsArguments {
         let texts: Vec<&LabelledText> = order.iter().map(|number| &asked[*number].text).collect();
         if is_wanted("learned") || is_wanted("same-label") {
             let vectors = embedded(snapshot, None, &texts)?;
-            let scores = snapshot.score_vectors(None, &vectors, ScoreKind::Dot, &session.cancel)?;
-            let masks = truth.subsets_over(&snapshot.column_keys(None)?)?;
-            let rows = scores.first().map_or(0, Vec::len);
+            let keys = snapshot.column_keys(None)?;
+            let (masks, rows) = (truth.subsets_over(&keys)?, keys.len());
             if is_wanted("learned") {
+                let scores = snapshot.score_vectors(None, &vectors, ScoreKind::Dot, &session.cancel)?;
                 let groups = group_sums(&scores.concat(), &masks, rows)?;
                 methods.push(Measured { name: "learned".to_owned(), groups });
             }
             if is_wanted("same-label") {
-                let cosines = snapshot.score_vectors(None, &vectors, ScoreKind::Cosine, &session.cancel)?;
+                let mut scores =
+                    snapshot.score_vectors(None, &vectors, ScoreKind::Cosine, &session.cancel)?;
                 let labels = snapshot.labelled_rows(None, &label)?;
-                let mut own = cosines.concat();
-                for (scores, number) in own.chunks_mut(rows.max(1)).zip(&order) {
-                    for (score, (_, _, label)) in scores.iter_mut().zip(&labels) {
-                        if label.as_deref() != Some(asked[*number].label()) {
-                            *score = 0.0;
-                        }
-                    }
-                }
-                let groups = group_sums(&own, &masks, rows)?;
+                let of_rows: Vec<Option<&str>> =
+                    labels.iter().map(|(_, _, label)| label.as_deref()).collect();
+                let of_queries = order.iter().map(|number| asked[*number].label());
+                keep_same_label(&mut scores, of_queries, &of_rows);
+                let groups = group_sums(&scores.concat(), &masks, rows)?;
                 methods.push(Measured { name: "embedding cosine x same label".to_owned(), groups });
             }
         }
@@ -161,10 +157,7 @@ impl LdsArguments {
             let texts: Vec<LabelledText> = texts.into_iter().cloned().collect();
             let gradients = snapshot.label_gradients(column, &texts)?;
             let asked = QueryInput::Key(String::new());
-            let inputs: Vec<GradientInput<'_>> = gradients
-                .iter()
-                .map(|row| GradientInput::Values { asked: &asked, values: &row.values })
-                .collect();
+            let inputs = GradientInput::of_head(&asked, &gradients);
             self.measure_gradients(snapshot, truth, &inputs, methods, session)?;
         }
         Ok(())
@@ -184,7 +177,7 @@ impl LdsArguments {
         let kinds: Vec<Option<CurvatureKind>> = if self.curvature.is_empty() {
             vec![None]
         } else {
-            self.curvature.iter().map(|name| CurvatureKind::from_name(name)).collect()
+            self.curvature.iter().copied().map(Some).collect()
         };
         for kind in kinds {
             let query = GradientQuery {

@@ -10,13 +10,9 @@ use crate::curvature::CurvatureKind;
 use crate::engine::LabelledText;
 use crate::sources::{FieldNames, TensorSet, open_path};
 
-pub(super) fn curvatures() -> impl TypedValueParser<Value = String> {
+pub(super) fn curvatures() -> impl TypedValueParser<Value = CurvatureKind> {
     PossibleValuesParser::new(CurvatureKind::ALL.map(CurvatureKind::name))
-}
-
-/// The curvature of a name that was checked before.
-pub(super) fn curvature_named(name: Option<&str>) -> Option<CurvatureKind> {
-    name.and_then(CurvatureKind::from_name)
+        .map(|name| CurvatureKind::from_name(&name).unwrap_or(CurvatureKind::Identity))
 }
 
 /// A row of a query file: its key, and what is asked about.

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::gradient_arguments::{curvature_named, curvatures, tensors_of};
+use super::gradient_arguments::{curvatures, tensors_of};
 use super::schema::parse_device;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
@@ -15,9 +15,10 @@ use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::{AnswerDetail, AnswerWriter, question_value};
 use crate::attribution::{ScoreKind, Side};
 use crate::base::limits::ANSWER_ROWS_MAX;
+use crate::curvature::CurvatureKind;
 use crate::encoder::Device;
 use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, Query, QueryInput, Snapshot};
-use crate::sketch::{GradientSource, SketchFile};
+use crate::sketch::SketchFile;
 
 /// Vectors of a file that are asked about together: enough for several passes, few beside their answers.
 const QUERIES_TOGETHER: usize = 64;
@@ -73,7 +74,7 @@ pub(super) struct QueryArguments {
     label: Option<String>,
     /// Curvature to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KIND", value_parser = curvatures())]
-    curvature: Option<String>,
+    curvature: Option<CurvatureKind>,
     /// How members of gradient scores become one: standardised, or the raw mean
     #[arg(long, value_name = "HOW", default_value = "standardised", value_parser = member_scores())]
     members: MemberScores,
@@ -166,7 +167,7 @@ impl QueryArguments {
             filter: self.filter.clone(),
             kind: self.kind,
             column: self.column.clone(),
-            curvature: curvature_named(self.curvature.as_deref()),
+            curvature: self.curvature,
             members: self.members,
             layers: self.layers,
             without: self.without.clone(),
@@ -184,15 +185,12 @@ impl QueryArguments {
         let asked = QueryInput::Text(text.clone());
         let mut gradients = Vec::new();
         let inputs: Vec<GradientInput<'_>> = match (&sketches, &self.question.key, label) {
-            (Some(sketches), _, _) => {
-                (0..sketches.rows()).map(|row| GradientInput::Source { source: sketches, row }).collect()
-            }
+            (Some(sketches), _, _) => GradientInput::of_source(sketches),
             (None, Some(key), _) => vec![GradientInput::Key(key)],
             (None, None, Some(label)) => {
                 let column = self.column.as_deref();
                 gradients.extend(snapshot.label_gradients(column, &[LabelledText::Text { text, label }])?);
-                let of_row = |row| GradientInput::Values { asked: &asked, values: row };
-                gradients.iter().map(|row| of_row(row.values.as_slice())).collect()
+                GradientInput::of_head(&asked, &gradients)
             }
             (None, None, None) => {
                 let text = "a gradient is that of a text with a label (TEXT --label L), of a row (--key K) or of a sketch file (--sketch FILE)";

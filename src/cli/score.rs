@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::failure::Failure;
-use super::gradient_arguments::{curvature_named, curvatures, holds_sketches, read_asked, tensors_of};
+use super::gradient_arguments::{curvatures, holds_sketches, read_asked, tensors_of};
 use super::matrix_file::MatrixFile;
 use super::query::{kinds, member_scores};
 use super::session::Session;
@@ -14,8 +14,9 @@ use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::Report;
 use crate::attribution::ScoreKind;
+use crate::curvature::CurvatureKind;
 use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, QueryInput, Snapshot};
-use crate::sketch::{GradientSource, SketchFile};
+use crate::sketch::SketchFile;
 
 /// Vectors that are scored at a time.
 const VECTORS_AT_ONCE: usize = 64;
@@ -46,7 +47,7 @@ pub(super) struct ScoreArguments {
     members: MemberScores,
     /// Curvature to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KIND", value_parser = curvatures())]
-    curvature: Option<String>,
+    curvature: Option<CurvatureKind>,
     /// Column to ask [default: the only one]
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
@@ -67,8 +68,7 @@ impl ScoreArguments {
             let bytes = VectorFile::open(path, self.store.no_mmap)?;
             let tensors = tensors_of(path, &bytes)?;
             let sketches = SketchFile::new(&tensors)?;
-            let inputs: Vec<GradientInput<'_>> =
-                (0..sketches.rows()).map(|row| GradientInput::Source { source: &sketches, row }).collect();
+            let inputs = GradientInput::of_source(&sketches);
             (inputs.len(), self.score_gradients(&snapshot, &inputs, session)?, "gradient")
         } else {
             let column = self.column.as_deref();
@@ -77,10 +77,7 @@ impl ScoreArguments {
                 read_asked(path, &label)?.into_iter().map(|asked| asked.text).collect();
             let gradients = snapshot.label_gradients(column, &texts)?;
             let asked = QueryInput::Key(String::new());
-            let inputs: Vec<GradientInput<'_>> = gradients
-                .iter()
-                .map(|row| GradientInput::Values { asked: &asked, values: &row.values })
-                .collect();
+            let inputs = GradientInput::of_head(&asked, &gradients);
             (inputs.len(), self.score_gradients(&snapshot, &inputs, session)?, "gradient")
         };
         let report = Report::new()
@@ -101,7 +98,7 @@ impl ScoreArguments {
         let query = GradientQuery {
             kind: self.kind,
             column: self.column.clone(),
-            curvature: curvature_named(self.curvature.as_deref()),
+            curvature: self.curvature,
             members: self.members,
             ..GradientQuery::default()
         };

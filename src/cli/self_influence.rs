@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::Failure;
-use super::gradient_arguments::{curvature_named, curvatures};
+use super::gradient_arguments::curvatures;
 use super::matrix_file::MatrixFile;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use crate::answers::self_report;
+use crate::curvature::CurvatureKind;
 
 /// Rank rows by their influence on themselves, highest first: atypical or mislabelled ones
 #[derive(Args, Debug)]
@@ -28,7 +29,7 @@ pub(super) struct SelfArguments {
     column: Option<String>,
     /// Curvature to weigh by [default: the one that was fitted last]
     #[arg(long, value_name = "KIND", value_parser = curvatures())]
-    curvature: Option<String>,
+    curvature: Option<CurvatureKind>,
     /// Write the values of all rows, in the order of ingest, as a float32 .npy with its keys beside it
     #[arg(long, value_name = "S.npy")]
     out: Option<PathBuf>,
@@ -39,7 +40,7 @@ pub(super) struct SelfArguments {
 impl SelfArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let snapshot = self.store.read()?.snapshot();
-        let (column, kind) = (self.column.as_deref(), curvature_named(self.curvature.as_deref()));
+        let (column, kind) = (self.column.as_deref(), self.curvature);
         let values = snapshot.self_influence(column, kind, &session.cancel)?;
         let keys = snapshot.gradient_keys(column)?;
         if let Some(path) = &self.out {

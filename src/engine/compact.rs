@@ -95,8 +95,8 @@ impl Compactor {
 
 /// Segments in the order of ingest, and their sizes.
 fn in_order(snapshot: &Snapshot) -> (Vec<SegmentView>, Vec<SegmentSize>) {
-    let mut views = snapshot.inner.segments.clone();
-    views.sort_by_key(|view| view.segment.record.place);
+    let views: Vec<SegmentView> =
+        snapshot.views_in_order().into_iter().map(|(_, view)| view.clone()).collect();
     let size = |view: &SegmentView| SegmentSize {
         columns: view.segment.record.columns.iter().map(|record| record.column).collect(),
         live_rows: view.live_rows(),

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::fit::{FitHead, is_zero_row};
+use super::fit::FitHead;
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
 use super::snapshot::Snapshot;
-use crate::base::RowId;
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, MarginWeights, MemberGradients,
     TriangleValue,
@@ -354,24 +353,11 @@ fn margin_weights(rows: &GradientRows<'_>) -> Result<Vec<Vec<MarginWeights>>, Gr
     let members = layout.members() as usize;
     let mut weights = vec![vec![MarginWeights::none(); rows.places]; members];
     for segment in &rows.segments {
-        let count = segment.view.segment.record.row_count;
-        let outcomes = SketchRows {
-            outcomes: segment
-                .file
-                .outcomes(RowId(0), count)?
-                .unwrap_or_default()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|value| f32::from_le_bytes(*value))
-                .collect(),
-            ..SketchRows::default()
-        };
         for row in segment.view.iter_live() {
             let place = segment.first + row.0 as usize;
-            let Some(outcome) = outcomes.outcome(layout, row.0 as usize) else {
+            let Some(outcome) = segment.outcome(layout, row)? else {
                 // Whatever it weighs, a gradient of zeros scores 0.
-                if rows.row(place)?.is_some_and(|decoded| is_zero_row(layout, &decoded.values)) {
+                if rows.row(place)?.is_some_and(|decoded| layout.is_zero(&decoded.values)) {
                     continue;
                 }
                 let key = segment.view.segment.rows.key(row)?;

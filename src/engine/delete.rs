@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::store::Store;
 use super::transaction::TransactionError;
-use crate::base::{CommitSeq, RowId};
+use crate::base::CommitSeq;
 use crate::filter::{FilterError, Predicate};
 use crate::storage::FileError;
 
@@ -75,10 +75,7 @@ impl Store {
                 let predicate = Predicate::parse(expression, &declared)?;
                 let views = transaction.base.inner.segments.clone();
                 for (position, view) in views.iter().enumerate() {
-                    let mut rows = predicate.evaluate(view.segment.fields(&declared)?.as_ref())?;
-                    rows.subtract(&view.deleted);
-                    let rows: Vec<RowId> = rows.iter().collect();
-                    for row in rows {
+                    for row in view.rows_where::<DeleteError>(&predicate, &declared)?.iter() {
                         transaction.delete(position, row);
                     }
                 }

@@ -7,9 +7,8 @@ use super::gradient_error::GradientError;
 use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
 use super::options::Watch;
 use super::store::Store;
-use super::transaction::TransactionError;
 use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
-use crate::base::{CommitSeq, RandomStream, RowId};
+use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, LandmarkFit,
     MarginWeights, MemberGradients, PrimalFit, TriangleValue,
@@ -125,17 +124,9 @@ impl Store {
             landmarks: input.landmarks.len(),
         };
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
-        let record = CurvatureRecord {
-            version: 0,
-            column: rows.column.id,
-            kind: head.kind.clone(),
-            form: head.form.clone(),
-            rows: rows.live_rows(),
-            commit: snapshot.commit(),
-            file: crate::format::FileRecord { length: 0, root: 0 },
-        };
-        let mut report = FitReport {
-            version: 0,
+        let record = self.keep_curvature(rows.column.id, &head, &input, &fits)?;
+        Ok(FitReport {
+            version: record.version,
             column: rows.column.name.clone(),
             kind,
             form,
@@ -144,44 +135,47 @@ impl Store {
             members: rows.schema.members(),
             parameters,
             damping,
-            bytes: 0,
-            commit: snapshot.commit(),
-        };
-        let record = self.keep_curvature(record, &head, &input, &fits)?;
-        report.version = record.version;
-        report.bytes = record.file.length;
-        report.commit = record.commit;
-        Ok(report)
+            bytes: record.file.length,
+            commit: record.commit,
+        })
     }
 
     /// Writes the file of a curvature and commits it.
     fn keep_curvature(
         &mut self,
-        mut record: CurvatureRecord,
+        column: ColumnId,
         head: &FitHead,
         input: &FitInput,
         fits: &[MemberFit],
     ) -> Result<CurvatureRecord, GradientError> {
-        let head = serde_json::to_vec(head)
+        let head_bytes = serde_json::to_vec(head)
             .map_err(|error| GradientError::mismatch(format!("the fit cannot be written: {error}")))?;
         // Only now, so that others may write while the fit is computed; files are written under it, so that nobody
         // collects them before they are part of the store.
         let mut transaction = self.begin();
-        if !transaction.next.store.columns.iter().any(|column| column.id == record.column) {
+        if !transaction.next.store.columns.iter().any(|known| known.id == column) {
             return Err(GradientError::Column { reason: "the column was dropped meanwhile".to_owned() });
         }
-        record.version = transaction.next.store.next_curvature;
+        let version = transaction.next.store.next_curvature;
         let storage = self.context.storage.as_ref();
         let parts = FileParts::new(input, fits);
         let written =
-            write_curvature_file(storage, record.version, record.column, &parts.sections(&head, input, fits));
-        record.file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
-        record.commit = CommitSeq(transaction.next.store.commit.0 + 1);
+            write_curvature_file(storage, version, column, &parts.sections(&head_bytes, input, fits));
+        let file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
+        let record = CurvatureRecord {
+            version,
+            column,
+            kind: head.kind.clone(),
+            form: head.form.clone(),
+            rows: input.keys.len() as u64,
+            commit: CommitSeq(transaction.next.store.commit.0 + 1),
+            file,
+        };
         let store = &mut transaction.next.store;
         store.next_curvature += 1;
-        store.curvatures.retain(|known| known.column != record.column || known.kind != record.kind);
+        store.curvatures.retain(|known| known.column != column || known.kind != record.kind);
         store.curvatures.push(record.clone());
-        self.commit(transaction, "fit").map_err(|error: TransactionError| GradientError::from(error))?;
+        self.commit(transaction, "fit")?;
         Ok(record)
     }
 }
@@ -293,7 +287,7 @@ fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Res
             }
             read_rows(&mut decoded, segment.file, layout, row, 1)?;
             let outcome = decoded.outcome(layout, 0);
-            let is_zero = is_zero_row(layout, &decoded.values);
+            let is_zero = layout.is_zero(&decoded.values);
             let key = segment.view.segment.rows.key(row)?;
             for (member, (gradients, weights)) in input.members.iter_mut().enumerate() {
                 gradients.push(layout, member as u32, &decoded, 0);
@@ -323,16 +317,8 @@ fn choose_landmarks(
     input: &mut FitInput,
     count: usize,
 ) -> Result<(), GradientError> {
-    let total = input.keys.len();
-    let count = count.clamp(1, total.max(1));
-    let mut random = RandomStream::new(LANDMARK_SEED);
-    // The first of a shuffle: each set of that size is as likely as any other.
-    let mut order: Vec<usize> = (0..total).collect();
-    for at in 0..count.min(total) {
-        let other = at + random.below((total - at) as u64) as usize;
-        order.swap(at, other);
-    }
-    order.truncate(count);
+    let drawn = drawn_numbers(input.keys.len() as u64, count.max(1), LANDMARK_SEED);
+    let mut order: Vec<usize> = drawn.map(|number| number as usize).collect();
     order.sort_unstable();
     let live: Vec<(&GradientSegment<'_>, RowId)> = rows
         .segments
@@ -348,17 +334,6 @@ fn choose_landmarks(
     }
     input.landmarks = order;
     Ok(())
-}
-
-/// Whether a row's gradient is zero: of each module one side is.
-pub(super) fn is_zero_row(layout: &crate::sketch::SketchLayout, values: &[f32]) -> bool {
-    let is_zero = |range: std::ops::Range<usize>| values[range].iter().all(|value| *value == 0.0);
-    (0..layout.members()).all(|member| {
-        (0..layout.modules().len()).all(|module| {
-            let (first, second) = layout.places(member, module);
-            is_zero(first) || second.is_some_and(is_zero)
-        })
-    })
 }
 
 impl MemberFit {

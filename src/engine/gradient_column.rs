@@ -4,7 +4,7 @@ use super::gradient_error::GradientError;
 use super::snapshot::Snapshot;
 use crate::encoder::LayerTangents;
 use crate::format::ColumnKind;
-use crate::sketch::{Checkpoint, Outcome, SketchRows};
+use crate::sketch::{Checkpoint, Outcome};
 
 /// What a sketch column says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +70,8 @@ impl Snapshot {
         let mut outcomes = Vec::new();
         for segment in &rows.segments {
             for row in segment.view.iter_live() {
-                let (bytes, _) = segment.file.outcomes(row, 1)?.unwrap_or_default().as_chunks::<4>();
-                let measured = bytes.iter().map(|value| f32::from_le_bytes(*value)).collect();
-                let measured = SketchRows { outcomes: measured, ..SketchRows::default() };
                 let key = segment.view.segment.rows.key(row)?.to_owned();
-                outcomes.push((key, measured.outcome(layout, 0)));
+                outcomes.push((key, segment.outcome(layout, row)?));
             }
         }
         Ok(outcomes)

@@ -15,6 +15,7 @@ use crate::attribution::{
 };
 use crate::base::{Cancel, RowId, RowSet};
 use crate::curvature::{CurvatureKind, MarginWeights};
+use crate::encoder::GradientRow;
 use crate::filter::Predicate;
 use crate::sketch::{GradientSource, SketchRows};
 
@@ -41,6 +42,18 @@ pub enum GradientInput<'a> {
         /// Which, from 0.
         row: usize,
     },
+}
+
+impl<'a> GradientInput<'a> {
+    /// All gradients of a source.
+    pub fn of_source(source: &'a dyn GradientSource) -> Vec<Self> {
+        (0..source.rows()).map(|row| Self::Source { source, row }).collect()
+    }
+
+    /// Gradients that a head gave for what was asked.
+    pub fn of_head(asked: &'a QueryInput, gradients: &'a [GradientRow]) -> Vec<Self> {
+        gradients.iter().map(|row| Self::Values { asked, values: &row.values }).collect()
+    }
 }
 
 /// How scores of several members become one.
@@ -280,13 +293,12 @@ impl Snapshot {
             filter.map(|text| Predicate::parse(text, self.fields())).transpose().map_err(QueryError::from)?;
         let mut chosen = Vec::new();
         for segment in &rows.segments {
-            let mut own = match &predicate {
-                None => RowSet::full(segment.view.segment.record.row_count),
-                Some(predicate) => predicate
-                    .evaluate(segment.view.segment.fields(self.fields())?.as_ref())
-                    .map_err(QueryError::from)?,
+            let view = segment.view;
+            let own = match (&predicate, &view.live) {
+                (Some(predicate), _) => view.rows_where::<QueryError>(predicate, self.fields())?,
+                (None, Some(live)) => live.as_ref().clone(),
+                (None, None) => RowSet::full(view.segment.record.row_count),
             };
-            own.subtract(&segment.view.deleted);
             chosen.push(own);
         }
         Ok(chosen)
@@ -307,15 +319,6 @@ impl GradientRows<'_> {
     /// Gradients that are asked about at once: as many as their scores of all rows and members are held for.
     fn questions_at_once(&self) -> usize {
         (SCORES_HELD / (self.places * self.schema.members() as usize).max(1)).clamp(1, 64)
-    }
-
-    /// Places of all live rows, in the order of ingest.
-    fn live_places(&self) -> Vec<usize> {
-        let places = self
-            .segments
-            .iter()
-            .flat_map(|segment| segment.view.iter_live().map(|row| segment.first + row.0 as usize));
-        places.collect()
     }
 }
 
@@ -440,22 +443,13 @@ impl Asker<'_> {
             let names = rows.schema.modules().iter().map(|module| module.name.clone());
             Ok(names.zip(scores.parts(rows, curvature, place, means)?).collect())
         };
-        let mut hits = Vec::with_capacity(percentiles.len());
-        let of_ends = ranked.proponents.iter().enumerate().chain(ranked.opponents.iter().enumerate());
-        for ((rank, row), percentile) in of_ends.zip(percentiles) {
-            let content = snapshot.row_at(row.segment, row.row)?;
-            hits.push(Hit {
-                rank: rank + 1,
-                key: content.key,
-                score: row.score,
-                z: moments.z(row.score),
-                percentile: *percentile,
-                text: content.text,
-                metadata: content.metadata,
-                layers: layers(row)?,
-            });
+        let (mut proponents, mut opponents) = snapshot.fetch(ranked, moments, percentiles)?;
+        for (hit, row) in proponents.iter_mut().zip(&ranked.proponents) {
+            hit.layers = layers(row)?;
         }
-        let opponents = hits.split_off(ranked.proponents.len().min(hits.len()));
-        Ok((hits, opponents))
+        for (hit, row) in opponents.iter_mut().zip(&ranked.opponents) {
+            hit.layers = layers(row)?;
+        }
+        Ok((proponents, opponents))
     }
 }

@@ -9,7 +9,7 @@ use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, Checksum, RowId};
 use crate::format::{ColumnKind, ColumnRecord};
-use crate::sketch::{SketchLayout, SketchRows, SketchSchema, StoredSketches};
+use crate::sketch::{Outcome, SketchLayout, SketchRows, SketchSchema, StoredSketches};
 use crate::storage::{ColumnFile, FileError};
 
 /// Values that are decoded at a time: some MiB.
@@ -41,6 +41,15 @@ pub(super) struct GradientBlock<'a> {
     pub(super) rows: SketchRows,
 }
 
+impl GradientSegment<'_> {
+    /// What was measured of a row; `None` if nothing was.
+    pub(super) fn outcome(&self, layout: &SketchLayout, row: RowId) -> Result<Option<Outcome>, FileError> {
+        let (bytes, _) = self.file.outcomes(row, 1)?.unwrap_or_default().as_chunks::<4>();
+        let measured = bytes.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        Ok(SketchRows { outcomes: measured, ..SketchRows::default() }.outcome(layout, 0))
+    }
+}
+
 impl GradientBlock<'_> {
     /// Place of the first row.
     pub(super) fn place(&self) -> usize {
@@ -56,10 +65,8 @@ impl Snapshot {
         let schema = schema.ok_or_else(|| GradientError::Column {
             reason: format!("column {:?} has no schema; run \"ascribe verify\"", column.name),
         })?;
-        let mut ordered: Vec<(usize, &SegmentView)> = self.inner.segments.iter().enumerate().collect();
-        ordered.sort_by_key(|(_, view)| view.segment.record.place);
         let (mut segments, mut places) = (Vec::new(), 0);
-        for (position, view) in ordered {
+        for (position, view) in self.views_in_order() {
             let Some(file) = view.segment.column(column.id) else { continue };
             segments.push(GradientSegment { position, view, file, first: places });
             places += view.segment.record.row_count as usize;
@@ -89,6 +96,15 @@ impl<'a> GradientRows<'a> {
     /// Rows that are not deleted.
     pub(super) fn live_rows(&self) -> u64 {
         self.segments.iter().map(|segment| segment.view.live_rows()).sum()
+    }
+
+    /// Places of all rows that are not deleted, in the order of ingest.
+    pub(super) fn live_places(&self) -> Vec<usize> {
+        let places = self
+            .segments
+            .iter()
+            .flat_map(|segment| segment.view.iter_live().map(|row| segment.first + row.0 as usize));
+        places.collect()
     }
 
     /// The segment and row at a place.

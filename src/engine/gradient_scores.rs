@@ -2,20 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::curvature::OpenCurvature;
+use super::curvature::{FittedRows, OpenCurvature};
 use super::gradient_error::GradientError;
 use super::gradient_rows::{GradientBlock, GradientRows};
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DiagonalFit, Direction, MarginWeights, MemberGradients, PrimalFit,
+    CurvatureForm, CurvatureKind, DiagonalFit, Direction, DualSolver, MarginWeights, MemberGradients,
+    PrimalFit,
 };
 use crate::sketch::SketchRows;
 
 /// Gradients that are asked about: all members of some rows, which need not be rows of the store.
 pub(super) struct AskedGradients {
     members: Vec<MemberGradients>,
-    count: usize,
 }
 
 /// What one gradient stands for at one member's checkpoint.
@@ -64,7 +64,7 @@ impl AskedGradients {
             (0..count).for_each(|row| gradients.push(layout, member, asked, row));
             gradients
         });
-        Self { members: members.collect(), count }
+        Self { members: members.collect() }
     }
 }
 
@@ -94,17 +94,16 @@ pub(super) fn scores(
         })
         .collect::<Result<_, _>>()?;
     // By question instead of by member.
-    let mut by_question: Vec<Vec<MemberQuestion>> = (0..asked.count).map(|_| Vec::new()).collect();
-    for of_member in questions {
-        by_question.iter_mut().zip(of_member).for_each(|(all, own)| all.push(own));
-    }
-    let mut scores: Vec<QuestionScores> = by_question
-        .into_iter()
-        .map(|questions| {
+    let count = asked.members.first().map_or(0, MemberGradients::rows);
+    let mut scores: Vec<QuestionScores> = (0..count)
+        .map(|_| {
             let raw = vec![vec![0.0; rows.places]; members];
-            QuestionScores { questions, raw, standards: Vec::new() }
+            QuestionScores { questions: Vec::with_capacity(members), raw, standards: Vec::new() }
         })
         .collect();
+    for of_member in questions {
+        scores.iter_mut().zip(of_member).for_each(|(scores, own)| scores.questions.push(own));
+    }
     fill_fitted(curvature, &mut scores);
     fill_others(rows, curvature, &mut scores, cancel)?;
     if wanted.kind != ScoreKind::Dot {
@@ -122,28 +121,22 @@ pub(super) fn scores(
             }
         }
     }
-    let is_standardised = wanted.is_standardised && members > 1;
+    let live = if wanted.is_standardised && members > 1 { rows.live_places() } else { Vec::new() };
     for question in &mut scores {
-        question.standards =
-            question.raw.iter().map(|raw| Standard::of(rows, raw, is_standardised)).collect();
+        question.standards = question.raw.iter().map(|raw| Standard::of(raw, &live)).collect();
     }
     Ok(scores)
 }
 
 impl Standard {
-    /// Mean and deviation over all live rows; those that change nothing where members are not standardised.
-    fn of(rows: &GradientRows<'_>, raw: &[f64], is_standardised: bool) -> Self {
-        if !is_standardised {
+    /// Mean and deviation over the live rows at these places; those that change nothing where there are none.
+    fn of(raw: &[f64], live: &[usize]) -> Self {
+        if live.is_empty() {
             return Self { mean: 0.0, deviation: 1.0 };
         }
-        let live = || {
-            rows.segments
-                .iter()
-                .flat_map(|segment| segment.view.iter_live().map(|row| raw[segment.first + row.0 as usize]))
-        };
-        let count = rows.live_rows().max(1) as f64;
-        let mean = live().sum::<f64>() / count;
-        let variance = live().map(|score| (score - mean).powi(2)).sum::<f64>() / count;
+        let scores = || live.iter().map(|place| raw[*place]);
+        let mean = scores().sum::<f64>() / live.len() as f64;
+        let variance = scores().map(|score| (score - mean).powi(2)).sum::<f64>() / live.len() as f64;
         Self { mean, deviation: variance.sqrt() }
     }
 
@@ -246,42 +239,24 @@ fn ask_member(
     member: usize,
     has_direction: bool,
 ) -> Result<Vec<MemberQuestion>, GradientError> {
-    let norms = asked.squared_norms();
-    let Some(fitted) = curvature.fitted() else {
-        return (0..asked.rows())
-            .map(|row| {
-                if let Some((landmarks, weights)) = curvature.landmark_weights(member, asked, row)? {
-                    let mut direction = Direction::of_row(asked, row);
-                    direction.add(landmarks, &weights);
-                    let scale = curvature.record.rows as f64 / curvature.damping(member);
-                    let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
-                    return Ok(MemberQuestion {
-                        direction: Some(direction),
-                        solution: Vec::new(),
-                        scale,
-                        length,
-                    });
-                }
-                let direction = match (curvature.kind, curvature.form) {
-                    (CurvatureKind::Diagonal, _) => {
-                        DiagonalFit::direction(curvature.diagonal(member), asked, row)
-                    }
-                    (_, CurvatureForm::Primal) => {
-                        let triangle = curvature.triangle(member)?;
-                        PrimalFit::direction_of(triangle, curvature.record.rows as usize, asked, row)
-                    }
-                    _ => Direction::of_row(asked, row),
-                };
-                let length = direction.parts(asked, row).iter().sum();
-                Ok(MemberQuestion { direction: Some(direction), solution: Vec::new(), scale: 1.0, length })
-            })
-            .collect();
-    };
-    let (factors, solver) = (fitted.factors(member), curvature.solver(member)?);
+    match curvature.fitted() {
+        Some(fitted) => Ok(ask_fitted(fitted, curvature.solver(member)?, asked, member, has_direction)),
+        None => (0..asked.rows()).map(|row| ask_direction(curvature, asked, row, member)).collect(),
+    }
+}
+
+/// By the rows of a dual fit.
+fn ask_fitted(
+    fitted: &FittedRows,
+    solver: DualSolver<'_>,
+    asked: &MemberGradients,
+    member: usize,
+    has_direction: bool,
+) -> Vec<MemberQuestion> {
+    let (factors, norms) = (fitted.factors(member), asked.squared_norms());
     let products = asked.inner_products(fitted.gradients(member));
-    let rows = fitted.rows() as f64;
-    let mut questions = Vec::with_capacity(asked.rows());
-    for (row, products) in products.chunks(factors.len().max(1)).enumerate() {
+    let scale = fitted.rows() as f64 / solver.damping;
+    let ask = |(row, products): (usize, &[f64])| {
         let right: Vec<f64> =
             products.iter().zip(factors).map(|(product, factor)| product * factor).collect();
         let solution = solver.solve(&right);
@@ -293,11 +268,37 @@ fn ask_member(
             direction.add(fitted.gradients(member), &weights);
             direction
         });
-        let scale = rows / solver.damping;
         let length = (scale * (norms[row] - taken)).max(0.0);
-        questions.push(MemberQuestion { direction, solution, scale, length });
-    }
-    Ok(questions)
+        MemberQuestion { direction, solution, scale, length }
+    };
+    products.chunks(factors.len().max(1)).enumerate().map(ask).collect()
+}
+
+/// By the direction that one of the gradients stands for.
+fn ask_direction(
+    curvature: &OpenCurvature,
+    asked: &MemberGradients,
+    row: usize,
+    member: usize,
+) -> Result<MemberQuestion, GradientError> {
+    let rows = curvature.record.rows;
+    let mut scale = 1.0;
+    let direction = match (curvature.kind, curvature.form) {
+        (CurvatureKind::Diagonal, _) => DiagonalFit::direction(curvature.diagonal(member), asked, row),
+        (_, CurvatureForm::Primal) => {
+            PrimalFit::direction_of(curvature.triangle(member)?, rows as usize, asked, row)
+        }
+        _ => {
+            let mut direction = Direction::of_row(asked, row);
+            if let Some((landmarks, weights)) = curvature.landmark_weights(member, asked, row)? {
+                direction.add(landmarks, &weights);
+                scale = rows as f64 / curvature.damping(member);
+            }
+            direction
+        }
+    };
+    let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
+    Ok(MemberQuestion { direction: Some(direction), solution: Vec::new(), scale, length })
 }
 
 /// Scores of the rows of a dual fit: they stand in the solution.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::gradient_error::GradientError;
-use super::options::{ColumnDefinition, Watch};
+use super::options::Watch;
 use super::query_error::QueryError;
 use super::score::read_vector;
 use super::sketch_column::{SketchColumn, SketchColumnError};
 use super::snapshot::Snapshot;
-use super::store::{Store, check_column};
+use super::store::{Store, column_record};
 use crate::base::{ColumnId, CommitSeq, Fingerprint};
 use crate::encoder::{GradientRow, QueryGradient, load_query_gradient};
 use crate::format::{ColumnKind, ColumnRecord, HeadRecord};
@@ -111,11 +111,8 @@ impl Store {
             }
         }
         let id = transaction.next.store.next_column;
-        let definition = ColumnDefinition {
-            name: head.name.to_owned(),
-            ..ColumnDefinition::sketch(head.gradients.schema().clone())
-        };
-        let (mut column, _) = check_column(&transaction.next.store.columns, id, &definition)
+        let schema = head.gradients.schema();
+        let mut column = column_record(&transaction.next.store.columns, id, head.name, schema)
             .map_err(|error| GradientError::Column { reason: error.to_string() })?;
         transaction.next.store.next_column = ColumnId(id.0 + 1);
         let context = Arc::clone(&self.context);

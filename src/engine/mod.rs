@@ -35,6 +35,7 @@
 //! | `ingest_tests.rs` | its stages with encoders that watch, wait and fail |
 //! | `kept.rs` | what was made for a state by those who ask it |
 //! | `kept_samples.rs` | codes of some rows of each target, gathered once and kept |
+//! | `labelled_table.rs` | rows with their embeddings and labels |
 //! | `lanes.rs` | encoding on every device at once |
 //! | `ledger.rs` | the writer and its newest state, shared with what works beside the store |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
@@ -100,6 +101,7 @@ mod ingest_report;
 mod ingest_tests;
 mod kept;
 mod kept_samples;
+mod labelled_table;
 mod lanes;
 mod ledger;
 mod matrix_column;
@@ -149,6 +151,7 @@ pub use head_column::{HeadColumn, LabelledRow, LabelledText};
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};
+pub use labelled_table::LabelledTable;
 pub use ledger::Snapshots;
 pub use options::{
     ColumnDefinition, ColumnEncoder, CreateOptions, EMBEDDING_COLUMN_NAME, IngestOptions, OnDuplicate,

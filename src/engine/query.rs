@@ -254,14 +254,9 @@ impl Snapshot {
         let (mut targets, mut reason) = (Vec::new(), String::new());
         for (position, view) in self.inner.segments.iter().enumerate() {
             let Some(file) = view.segment.column(column.id) else { continue };
-            let eligible = match &predicate {
-                None => None,
-                Some(predicate) => {
-                    let mut rows = predicate.evaluate(view.segment.fields(self.fields())?.as_ref())?;
-                    rows.subtract(&view.deleted);
-                    Some(rows)
-                }
-            };
+            let eligible =
+                predicate.as_ref().map(|predicate| view.rows_where::<QueryError>(predicate, self.fields()));
+            let eligible = eligible.transpose()?;
             let rows = view.segment.record.row_count;
             let index = (!query.exact && rows >= context.index_rows_min)
                 .then(|| view.segment.index(storage, column.id))
@@ -334,7 +329,7 @@ impl Snapshot {
         }
     }
 
-    fn fetch(
+    pub(super) fn fetch(
         &self,
         ranked: &RankedRows,
         moments: &Moments,

@@ -94,9 +94,8 @@ impl Snapshot {
         &self,
         column: &ColumnRecord,
     ) -> Vec<(&super::segment::SegmentView, &ColumnFile)> {
-        let mut views: Vec<_> = self.inner.segments.iter().collect();
-        views.sort_by_key(|view| view.segment.record.place);
-        let files = views.into_iter().filter_map(|view| Some((view, view.segment.column(column.id)?)));
+        let views = self.views_in_order().into_iter();
+        let files = views.filter_map(|(_, view)| Some((view, view.segment.column(column.id)?)));
         files.collect()
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::derived::DerivedFiles;
 use crate::base::{ColumnId, ElementType, FieldDeclaration, FieldValue, RowId, RowSet};
+use crate::filter::{FilterError, Predicate};
 use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, Encoding, FileRecord, IndexHeader, MetadataBatch, SegmentRecord,
     extend_metadata, metadata_value,
@@ -253,6 +254,17 @@ impl SegmentView {
     /// Rows that are live, in ascending order.
     pub(super) fn iter_live(&self) -> impl Iterator<Item = RowId> + '_ {
         (0..self.segment.record.row_count).map(RowId).filter(|row| !self.deleted.contains(*row))
+    }
+
+    /// Live rows for which an expression over declared fields is true.
+    pub(super) fn rows_where<E: From<FilterError> + From<FileError>>(
+        &self,
+        predicate: &Predicate,
+        declared: &[FieldDeclaration],
+    ) -> Result<RowSet, E> {
+        let mut rows = predicate.evaluate(self.segment.fields(declared)?.as_ref())?;
+        rows.subtract(&self.deleted);
+        Ok(rows)
     }
 
     /// The live row with this key.

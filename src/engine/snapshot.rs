@@ -204,6 +204,13 @@ impl Snapshot {
             .map(|position| &segments[position])
     }
 
+    /// Segments in the order of ingest, each with its position.
+    pub(super) fn views_in_order(&self) -> Vec<(usize, &SegmentView)> {
+        let mut views: Vec<(usize, &SegmentView)> = self.inner.segments.iter().enumerate().collect();
+        views.sort_by_key(|(_, view)| view.segment.record.place);
+        views
+    }
+
     pub(super) fn column(&self, name: Option<&str>) -> Option<&ColumnRecord> {
         let mut columns = self.inner.state.store.columns.iter();
         match name {

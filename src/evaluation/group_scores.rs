@@ -113,6 +113,26 @@ fn check_shapes(scores: &[f64], subsets: &[u8], rows: usize) -> Result<(), Group
     }
 }
 
+/// Sets the scores of all rows with another label than their query's to 0: `scores` has a row for each of `queries`' labels and
+/// a value for each of `rows`' labels.
+///
+/// ```
+/// let mut scores = [vec![1.0, 2.0, 3.0]];
+/// ascribe::evaluation::keep_same_label(&mut scores, ["a"], &[Some("a"), None, Some("b")]);
+/// assert_eq!(scores[0], [1.0, 0.0, 0.0]);
+/// ```
+pub fn keep_same_label<'a>(
+    scores: &mut [Vec<f64>],
+    queries: impl IntoIterator<Item = &'a str>,
+    rows: &[Option<&str>],
+) {
+    for (scores, query) in scores.iter_mut().zip(queries) {
+        for (score, _) in scores.iter_mut().zip(rows).filter(|(_, label)| **label != Some(query)) {
+            *score = 0.0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ mod recall;
 mod retraining_truth;
 mod truth_file;
 
-pub use group_scores::{GroupScoresError, group_sums};
+pub use group_scores::{GroupScoresError, group_sums, keep_same_label};
 pub use hits::recall_of;
 pub use label_detection::{LabelDetection, label_detection};
 pub use lds::{LdsError, LdsOptions, LdsReport, MethodLds, PairedDifference, linear_datamodelling_score};

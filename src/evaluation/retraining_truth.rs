@@ -119,7 +119,7 @@ impl RetrainingTruth {
     #[must_use]
     pub fn permuted(&self, seed: u64) -> Self {
         let mut from: Vec<usize> = (0..self.subsets).collect();
-        shuffle(&mut from, &mut RandomStream::new(seed));
+        RandomStream::new(seed).shuffle(&mut from);
         let model = self.seeds * self.queries;
         let outputs =
             from.iter().flat_map(|&subset| &self.outputs[subset * model..][..model]).copied().collect();
@@ -192,7 +192,7 @@ fn splits(seeds: usize, seed: u64) -> Vec<[Vec<usize>; 2]> {
         let mut stream = RandomStream::new(seed);
         let mut draw = || {
             let mut order: Vec<usize> = (0..seeds).collect();
-            shuffle(&mut order, &mut stream);
+            stream.shuffle(&mut order);
             [order[..half].to_vec(), order[half..2 * half].to_vec()]
         };
         return (0..SPLITS_DRAWN).map(|_| draw()).collect();
@@ -203,13 +203,6 @@ fn splits(seeds: usize, seed: u64) -> Vec<[Vec<usize>; 2]> {
     let pairs = halves.iter().flat_map(|&left| halves.iter().map(move |&right| (left, right)));
     let apart = pairs.filter(|(left, right)| left & right == 0 && left < right);
     apart.map(|(left, right)| [members(left), members(right)]).collect()
-}
-
-/// Every order is as probable as another.
-fn shuffle(places: &mut [usize], stream: &mut RandomStream) {
-    for last in (1..places.len()).rev() {
-        places.swap(last, stream.below(last as u64 + 1) as usize);
-    }
 }
 
 #[cfg(test)]

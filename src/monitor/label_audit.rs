@@ -1,11 +1,11 @@
 //! Rows ranked by how probably their label is wrong.
 
-use super::audited_rows::{AuditedRows, Course, earliest};
+use super::audited_rows::{Course, earliest, read_labels};
 use super::error::LabelAuditError;
 use super::neighbours::neighbour_votes;
 use super::ridge::{RidgeVerdict, kernel_rows, ridge_verdict};
 use crate::base::limits::DUAL_ROWS_MAX;
-use crate::engine::{GradientColumn, Snapshot, Watch};
+use crate::engine::{GradientColumn, LabelledTable, Snapshot, Watch};
 use crate::stats::{SampleError, normal_scores};
 
 /// What is audited.
@@ -132,7 +132,7 @@ pub fn audit_labels(
     let column = usable_column(snapshot, options, &mut notes)?;
     let head = column.as_ref().and_then(|column| column.head.as_ref());
     let embedding = head.and_then(|head| head.embedding.as_deref());
-    let rows = AuditedRows::read(snapshot, embedding, &options.label)?;
+    let rows = read_labels(snapshot, embedding, &options.label)?;
     let course = column.as_ref().map(|column| Course::read(snapshot, column, &rows)).transpose()?;
     let course = course.filter(|course| course.values.iter().any(Option::is_some));
     note_course(course.as_ref(), &mut notes);
@@ -151,7 +151,7 @@ pub fn audit_labels(
     let scores = combined_scores(&parts)?;
     let class = |number: u32| rows.classes.get(number as usize).cloned().unwrap_or_default();
     let audited =
-        rows.keys.iter().zip(&votes).zip(scores).enumerate().map(|(place, ((key, vote), score))| {
+        rows.labelled_keys().zip(&votes).zip(scores).enumerate().map(|(place, ((key, vote), score))| {
             let fitted = ridge.as_ref().and_then(|ridge| ridge.suggested.get(place));
             AuditedRow {
                 place,
@@ -168,7 +168,7 @@ pub fn audit_labels(
     audited.sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.key.cmp(&right.key)));
     Ok(LabelAudit {
         rows: audited,
-        unlabelled: rows.numbers.len() - rows.len(),
+        unlabelled: rows.labelled.len() - rows.labels.len(),
         classes: rows.classes.len(),
         kernel,
         training: match course {
@@ -263,19 +263,19 @@ fn note_course(course: Option<&Course>, notes: &mut Vec<String>) {
 fn ridge(
     snapshot: &Snapshot,
     column: Option<&GradientColumn>,
-    rows: &AuditedRows,
+    rows: &LabelledTable,
     notes: &mut Vec<String>,
 ) -> Result<(AuditKernel, Option<RidgeVerdict>), LabelAuditError> {
-    if rows.len() as u64 > DUAL_ROWS_MAX {
+    if rows.labels.len() as u64 > DUAL_ROWS_MAX {
         notes.push(format!(
             "{} rows are too many for a matrix of all with all (at most {DUAL_ROWS_MAX}): the leave-one-out fit is left out",
-            rows.len()
+            rows.labels.len()
         ));
         return Ok((AuditKernel::None, None));
     }
     let with_head = column.filter(|column| column.head.is_some());
-    let tangents = with_head
-        .map(|column| snapshot.head_tangents(Some(&column.name), earliest(column), &rows.embeddings));
+    let tangents =
+        with_head.map(|column| snapshot.head_tangents(Some(&column.name), earliest(column), &rows.features));
     let tangents = tangents.transpose()?;
     let kernel = if tangents.is_some() { AuditKernel::Jacobian } else { AuditKernel::Cosine };
     let verdict =

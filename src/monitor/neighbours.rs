@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::audited_rows::AuditedRows;
 use super::error::LabelAuditError;
 use crate::attribution::ScoreKind;
-use crate::engine::{Snapshot, Watch};
+use crate::engine::{LabelledTable, Snapshot, Watch};
 
 /// Neighbours that are asked.
 const NEIGHBOURS: usize = 20;
@@ -71,19 +70,19 @@ pub fn neighbour_vote(cosines: &[f64], labels: &[u32], own: usize, k: usize) -> 
 pub(super) fn neighbour_votes(
     snapshot: &Snapshot,
     embedding: Option<&str>,
-    rows: &AuditedRows,
+    rows: &LabelledTable,
     watch: Watch<'_>,
 ) -> Result<Vec<NeighbourVote>, LabelAuditError> {
-    let at_once = (COSINES_HELD / rows.numbers.len().max(1)).clamp(1, 256);
-    let mut votes = Vec::with_capacity(rows.len());
-    watch.progress.begin("neighbours", "rows", Some(rows.len() as u64));
-    for block in rows.embeddings.chunks(at_once * rows.width.max(1)) {
+    let at_once = (COSINES_HELD / rows.labelled.len().max(1)).clamp(1, 256);
+    let mut votes = Vec::with_capacity(rows.labels.len());
+    watch.progress.begin("neighbours", "rows", Some(rows.labels.len() as u64));
+    for block in rows.features.chunks(at_once * rows.width.max(1)) {
         let vectors: Vec<Vec<f32>> = block.chunks(rows.width.max(1)).map(<[f32]>::to_vec).collect();
         let scored = snapshot.score_vectors(embedding, &vectors, ScoreKind::Cosine, watch.cancel);
         let scored = scored.inspect_err(|_| watch.progress.end())?;
         let first = votes.len();
         let vote = |(at, cosines): (usize, &Vec<f64>)| {
-            let labelled = cosines.iter().zip(&rows.numbers).filter(|(_, number)| number.is_some());
+            let labelled = cosines.iter().zip(&rows.labelled).filter(|(_, number)| number.is_some());
             let labelled: Vec<f64> = labelled.map(|(cosine, _)| *cosine).collect();
             neighbour_vote(&labelled, &rows.labels, first + at, NEIGHBOURS)
         };

@@ -1,9 +1,9 @@
 //! What a fit to the other rows says of a row's label.
 
-use super::audited_rows::AuditedRows;
 use super::error::LabelAuditError;
 use crate::curvature::{DAMPING_RATIO, MemberGradients, ModuleGradients, leave_one_out_ridge};
 use crate::encoder::LayerTangents;
+use crate::engine::LabelledTable;
 
 /// What a fit to the other rows says of the labels.
 pub(super) struct RidgeVerdict {
@@ -14,7 +14,7 @@ pub(super) struct RidgeVerdict {
 }
 
 /// The rows as gradients whose inner products are the kernel: of the logits by a head's weights, or unit embeddings.
-pub(super) fn kernel_rows(rows: &AuditedRows, tangents: Option<Vec<LayerTangents>>) -> MemberGradients {
+pub(super) fn kernel_rows(rows: &LabelledTable, tangents: Option<Vec<LayerTangents>>) -> MemberGradients {
     let modules = match tangents {
         Some(layers) => layers
             .into_iter()
@@ -27,11 +27,11 @@ pub(super) fn kernel_rows(rows: &AuditedRows, tangents: Option<Vec<LayerTangents
             })
             .collect(),
         None => {
-            let matrix = rows.embeddings.chunks_exact(rows.width.max(1)).flat_map(unit).collect();
+            let matrix = rows.features.chunks_exact(rows.width.max(1)).flat_map(unit).collect();
             vec![ModuleGradients::Dense { out: 1, input: rows.width, matrix }]
         }
     };
-    MemberGradients::new(rows.len(), modules)
+    MemberGradients::new(rows.labels.len(), modules)
 }
 
 /// A vector of length 1 in the same direction; zeros stay.

@@ -59,7 +59,30 @@ impl GradientSource for SketchFile<'_> {
         terms: &mut Vec<u32>,
         outcomes: &mut Vec<f32>,
     ) -> Result<(), SketchFileError> {
-        self.read(row, values, terms, outcomes)
+        let layout = self.schema.layout();
+        let mut take = |tensor: &Tensor<'_>| {
+            let start = values.len();
+            values.resize(start + tensor.width(), 0.0);
+            tensor.read_row(row, &mut values[start..]);
+        };
+        let mut integers = Integers::default();
+        for (position, tensors) in self.tensors.iter().enumerate() {
+            match tensors {
+                ModuleTensors::Matrix(matrix) => take(matrix),
+                ModuleTensors::Factors { u, v, ids } => {
+                    take(u);
+                    v.iter().for_each(&mut take);
+                    if let Some(ids) = ids {
+                        let module = position % layout.modules().len();
+                        self.read_terms(row, ids, (position, module), &mut integers, terms)?;
+                    }
+                }
+            }
+        }
+        if self.has_outcomes() {
+            self.read_outcomes(row, outcomes)?;
+        }
+        Ok(())
     }
 }
 
@@ -119,40 +142,6 @@ impl<'a> SketchFile<'a> {
             });
         }
         Ok(Self { name, schema, rows, tensors: found, own, trajectory })
-    }
-
-    /// Appends a row, as [`GradientSource::read_row`] does.
-    fn read(
-        &self,
-        row: usize,
-        values: &mut Vec<f32>,
-        terms: &mut Vec<u32>,
-        outcomes: &mut Vec<f32>,
-    ) -> Result<(), SketchFileError> {
-        let layout = self.schema.layout();
-        let mut take = |tensor: &Tensor<'_>| {
-            let start = values.len();
-            values.resize(start + tensor.width(), 0.0);
-            tensor.read_row(row, &mut values[start..]);
-        };
-        let mut integers = Integers::default();
-        for (position, tensors) in self.tensors.iter().enumerate() {
-            match tensors {
-                ModuleTensors::Matrix(matrix) => take(matrix),
-                ModuleTensors::Factors { u, v, ids } => {
-                    take(u);
-                    v.iter().for_each(&mut take);
-                    if let Some(ids) = ids {
-                        let module = position % layout.modules().len();
-                        self.read_terms(row, ids, (position, module), &mut integers, terms)?;
-                    }
-                }
-            }
-        }
-        if self.has_outcomes() {
-            self.read_outcomes(row, outcomes)?;
-        }
-        Ok(())
     }
 
     fn read_terms(

@@ -69,6 +69,17 @@ impl SketchLayout {
         first..first + self.modules[module].terms as usize
     }
 
+    /// Whether a row's gradient is zero: of each module one side is.
+    pub fn is_zero(&self, values: &[f32]) -> bool {
+        let is_zero = |range: Range<usize>| values[range].iter().all(|value| *value == 0.0);
+        (0..self.members).all(|member| {
+            (0..self.modules.len()).all(|module| {
+                let (first, second) = self.places(member, module);
+                is_zero(first) || second.is_some_and(is_zero)
+            })
+        })
+    }
+
     /// Places of a module's values of one member: the output side (or the whole matrix), and the input side of factored
     /// and sparse modules, which for shared inputs is that of the first member.
     ///

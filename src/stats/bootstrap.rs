@@ -1,5 +1,6 @@
 //! How sure a mean is: intervals from resampling.
 
+use super::percentile_ends::ranked_ends;
 use crate::base::RandomStream;
 
 /// A mean, and the interval that is to cover what it estimates.
@@ -50,12 +51,7 @@ pub fn mean_interval(values: &[f64], level: f64, resamples: usize, seed: u64) ->
     let mut draw = || values.get(stream.below(values.len() as u64) as usize).copied().unwrap_or_default();
     let mut means: Vec<f64> =
         (0..resamples).map(|_| (0..values.len()).map(|_| draw()).sum::<f64>() / count).collect();
-    means.sort_unstable_by(f64::total_cmp);
-    // What is lost to rounding must not move a whole number to the one below.
-    let rank = (resamples as f64 + 1.0) * (1.0 - level) / 2.0 + 1e-9;
-    let below = (rank as usize).saturating_sub(1);
-    let low = *means.get(below)?;
-    let high = *means.get(resamples.checked_sub(below + 1)?)?;
+    let (low, high) = ranked_ends(&mut means, level)?;
     (low.is_finite() && high.is_finite()).then_some(Interval { mean, low, high })
 }
 

@@ -21,6 +21,11 @@ pub fn percentile_ends(draws: &mut [f64], level: f64) -> Option<(f64, f64)> {
     if !(level > 0.0 && level < 1.0) || draws.iter().any(|draw| !draw.is_finite()) {
         return None;
     }
+    ranked_ends(draws, level)
+}
+
+/// The K-th smallest and the K-th largest of `draws`, which are sorted, whatever they are.
+pub(super) fn ranked_ends(draws: &mut [f64], level: f64) -> Option<(f64, f64)> {
     draws.sort_unstable_by(f64::total_cmp);
     // What is lost to rounding must not move a whole number to the one below.
     let rank = (draws.len() as f64 + 1.0) * (1.0 - level) / 2.0 + 1e-9;

@@ -98,7 +98,7 @@ pub fn train_head(
     for number in 1..=configuration.epochs {
         let learning_rate = configuration.learning_rate_of(number);
         optimiser.set_learning_rate(learning_rate);
-        shuffle_in_place(&mut order, &mut shuffle);
+        shuffle.shuffle(&mut order);
         let mut sum = 0.0;
         for step in steps(&order, configuration.batch_rows) {
             let (features, labels) = data.step(step)?;
@@ -128,13 +128,6 @@ pub(super) fn derived_seed(seed: u64, name: u64) -> u64 {
 
 fn derived_stream(seed: u64, name: u64) -> RandomStream {
     RandomStream::new(derived_seed(seed, name))
-}
-
-/// Puts `values` in one of all orders, each as likely as any other.
-pub(super) fn shuffle_in_place<T>(values: &mut [T], stream: &mut RandomStream) {
-    for place in (1..values.len()).rev() {
-        values.swap(place, stream.below(place as u64 + 1) as usize);
-    }
 }
 
 /// `order` in as few pieces of at most `most` as possible, of sizes that differ by at most one.

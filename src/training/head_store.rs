@@ -5,7 +5,7 @@ use super::members::{HeadMembers, MemberPlan, train_members};
 use super::rows::LabelledRows;
 use crate::base::CommitSeq;
 use crate::encoder::{Head, HeadSet, QueryGradient};
-use crate::engine::{HeadColumn, SKETCH_COLUMN_NAME, Store, Watch};
+use crate::engine::{HeadColumn, LabelledTable, SKETCH_COLUMN_NAME, Store, Watch};
 use crate::format::NOT_MEASURED;
 use crate::sketch::{Checkpoint, GradientSource, SchemaModule, SketchFileError, SketchSchema};
 use crate::sources::Place;
@@ -52,63 +52,26 @@ pub struct HeadReport {
     pub commit: CommitSeq,
 }
 
-/// Rows of a store with embeddings and labels.
-pub(super) struct StoreRows {
-    pub(super) keys: Vec<String>,
-    pub(super) width: usize,
-    /// Of rows with a label only.
-    pub(super) features: Vec<f32>,
-    pub(super) labels: Vec<u32>,
-    pub(super) classes: Vec<String>,
-    /// For each row its number among those with a label.
-    pub(super) labelled: Vec<Option<usize>>,
+/// The rows of a store with their labels, which must be of at least two kinds.
+pub(super) fn read_labels(
+    snapshot: &crate::engine::Snapshot,
+    embedding: Option<&str>,
+    label: &str,
+) -> Result<LabelledTable, TrainingError> {
+    let rows = LabelledTable::new(snapshot.labelled_rows(embedding, label).map_err(TrainingError::store)?);
+    if rows.classes.len() < 2 {
+        let reason = format!(
+            "field {label:?} has {} different values: a classifier needs at least 2; name the field with the labels",
+            rows.classes.len()
+        );
+        return Err(TrainingError::Store { reason });
+    }
+    Ok(rows)
 }
 
-impl StoreRows {
-    pub(super) fn read(
-        snapshot: &crate::engine::Snapshot,
-        embedding: Option<&str>,
-        label: &str,
-    ) -> Result<Self, TrainingError> {
-        let rows = snapshot.labelled_rows(embedding, label).map_err(TrainingError::store)?;
-        let mut classes: Vec<String> = rows.iter().filter_map(|(_, _, label)| label.clone()).collect();
-        classes.sort();
-        classes.dedup();
-        if classes.len() < 2 {
-            let reason = format!(
-                "field {label:?} has {} different values: a classifier needs at least 2; name the field with the labels",
-                classes.len()
-            );
-            return Err(TrainingError::Store { reason });
-        }
-        let width = rows.first().map_or(0, |(_, vector, _)| vector.len());
-        let (mut read, mut next) = (
-            Self {
-                keys: Vec::new(),
-                width,
-                features: Vec::new(),
-                labels: Vec::new(),
-                classes,
-                labelled: Vec::new(),
-            },
-            0,
-        );
-        for (key, vector, label) in rows {
-            read.keys.push(key);
-            let class = label.and_then(|label| read.classes.binary_search(&label).ok());
-            read.labelled.push(class.map(|class| {
-                read.features.extend(vector);
-                read.labels.push(class as u32);
-                next += 1;
-                next - 1
-            }));
-        }
-        Ok(read)
-    }
-
-    pub(super) fn labelled_rows(&self) -> Result<LabelledRows<'_>, TrainingError> {
-        LabelledRows::new(&self.features, self.width, &self.labels, &self.classes)
-    }
+/// The rows of a table that have a label.
+pub(super) fn labelled_rows(rows: &LabelledTable) -> Result<LabelledRows<'_>, TrainingError> {
+    LabelledRows::new(&rows.features, rows.width, &rows.labels, &rows.classes)
 }
 
 /// Trains heads on the embeddings of all labelled rows of a store, and keeps the exact factored gradients of every row at
@@ -125,10 +88,10 @@ pub fn train_store_head(
     watch: Watch<'_>,
 ) -> Result<HeadReport, TrainingError> {
     let snapshot = store.snapshot();
-    let rows = StoreRows::read(&snapshot, plan.embedding.as_deref(), &plan.label)?;
+    let rows = read_labels(&snapshot, plan.embedding.as_deref(), &plan.label)?;
     let embedding =
         snapshot.embedding_name(plan.embedding.as_deref()).map_err(TrainingError::store)?.to_owned();
-    let labelled = rows.labelled_rows()?;
+    let labelled = labelled_rows(&rows)?;
     let trained =
         snapshot.in_pool(|| train_members(&labelled, &plan.members, watch.progress, watch.cancel))?;
     let last = trained.members.get(1).or(trained.members.first()).map(|member| &member.head);
@@ -160,7 +123,7 @@ pub fn train_store_head(
 }
 
 /// Accuracy and mean 1 - p of a head on its training rows.
-fn quality(head: &Head, rows: &StoreRows) -> Result<(f64, f64), TrainingError> {
+fn quality(head: &Head, rows: &LabelledTable) -> Result<(f64, f64), TrainingError> {
     let margins = head.margin(&rows.features, &rows.labels)?;
     let own = head.own(&rows.features, &rows.labels)?;
     let logits = head.logits(&rows.features)?;
@@ -176,7 +139,7 @@ fn quality(head: &Head, rows: &StoreRows) -> Result<(f64, f64), TrainingError> {
 
 /// Gradients of a head's rows, computed one by one.
 struct HeadSketches<'a> {
-    rows: &'a StoreRows,
+    rows: &'a LabelledTable,
     heads: HeadSet,
     schema: SketchSchema,
     /// Weighted and plain mean of the probability of the own label, of labelled rows.
@@ -184,7 +147,7 @@ struct HeadSketches<'a> {
 }
 
 impl<'a> HeadSketches<'a> {
-    fn new(rows: &'a StoreRows, trained: HeadMembers) -> Result<Self, TrainingError> {
+    fn new(rows: &'a LabelledTable, trained: HeadMembers) -> Result<Self, TrainingError> {
         let checkpoints = trained
             .members
             .iter()
@@ -315,7 +278,7 @@ mod tests {
 
     #[test]
     fn rows_without_a_label_are_kept_and_not_trained_on() {
-        let rows = StoreRows::read(&store().snapshot(), None, "kind").unwrap();
+        let rows = read_labels(&store().snapshot(), None, "kind").unwrap();
         assert_eq!(rows.keys, ["a", "b", "c", "d", "e", "f", "g"]);
         assert_eq!(rows.classes, ["7", "left", "right"]);
         assert_eq!(rows.labels, [2, 1, 2, 1, 0]);
@@ -324,17 +287,17 @@ mod tests {
             rows.features.chunks(3).map(|row| row[0]).collect::<Vec<_>>(),
             [1.0, -1.0, 2.0, -2.0, 0.0]
         );
-        let error = StoreRows::read(&store().snapshot(), None, "other").map(|_| ()).unwrap_err().to_string();
+        let error = read_labels(&store().snapshot(), None, "other").map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("\"other\" has 0 different values"), "{error}");
     }
 
     #[test]
     fn rows_without_a_label_have_a_gradient_of_zeros_of_which_nothing_was_measured() {
         let store = store();
-        let rows = StoreRows::read(&store.snapshot(), None, "kind").unwrap();
+        let rows = read_labels(&store.snapshot(), None, "kind").unwrap();
         let (cancel, plan) = (Cancel::new(), plan());
         let watch = Watch::silent(&cancel);
-        let labelled = rows.labelled_rows().unwrap();
+        let labelled = labelled_rows(&rows).unwrap();
         let trained = train_members(&labelled, &plan.members, watch.progress, watch.cancel).unwrap();
         let gradients = HeadSketches::new(&rows, trained).unwrap();
         assert_eq!((gradients.rows(), gradients.schema().members()), (7, 4));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::error::TrainingError;
-use super::head::{derived_seed, shuffle_in_place, train_head};
+use super::head::{derived_seed, train_head};
 use super::rows::LabelledRows;
 use crate::base::limits::TRUTH_TRAININGS_MAX;
 use crate::base::{Cancel, Progress, RandomStream};
@@ -69,7 +69,7 @@ pub struct Truth {
 pub fn half_subset(rows: usize, subset: usize, seed: u64) -> Vec<usize> {
     let mut stream = RandomStream::new(derived_seed(derived_seed(seed, SUBSETS), subset as u64));
     let mut drawn: Vec<usize> = (0..rows).collect();
-    shuffle_in_place(&mut drawn, &mut stream);
+    stream.shuffle(&mut drawn);
     drawn.truncate(rows / 2);
     drawn.sort_unstable();
     drawn

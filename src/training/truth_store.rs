@@ -9,11 +9,11 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::error::TrainingError;
-use super::head_store::StoreRows;
+use super::head_store::{labelled_rows, read_labels};
 use super::rows::LabelledRows;
 use super::truth::{TruthPlan, TruthPosition, measure_truth};
 use crate::base::Fingerprint;
-use crate::engine::{Snapshot, Watch};
+use crate::engine::{LabelledTable, Snapshot, Watch};
 
 /// A query of a truth: an embedding with its label.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,16 +69,16 @@ pub fn measure_store_truth(
     out: &Path,
     watch: Watch<'_>,
 ) -> Result<TruthReport, TrainingError> {
-    let rows = StoreRows::read(snapshot, embedding, label)?;
-    let labelled = rows.labelled_rows()?;
+    let rows = read_labels(snapshot, embedding, label)?;
+    let labelled = labelled_rows(&rows)?;
     let mut features = Vec::new();
     let mut labels = Vec::new();
     for query in queries {
-        let class = rows.classes.binary_search(&query.label).map_err(|_| TrainingError::Store {
+        let class = rows.class_of(&query.label).ok_or_else(|| TrainingError::Store {
             reason: format!("query {:?} has the label {:?}, which no row has", query.key, query.label),
         })?;
         features.extend_from_slice(&query.vector);
-        labels.push(class as u32);
+        labels.push(class);
     }
     let asked = LabelledRows::new(&features, rows.width, &labels, &rows.classes)?;
     let fingerprint = fingerprint(&rows, queries, plan);
@@ -107,8 +107,7 @@ pub fn measure_store_truth(
         return Err(file_error(&path, &error));
     }
     let truth = measured?;
-    let keys = rows.keys.iter().zip(&rows.labelled).filter(|(_, number)| number.is_some());
-    let keys: Vec<&String> = keys.map(|(key, _)| key).collect();
+    let keys: Vec<&String> = rows.labelled_keys().collect();
     let query_keys: Vec<&String> = queries.iter().map(|query| &query.key).collect();
     let shape = [plan.subsets, plan.runs, queries.len()];
     write_truth(out, (&truth.subsets, &truth.outputs), shape, (&keys, &query_keys), &fingerprint)?;
@@ -124,7 +123,7 @@ pub fn measure_store_truth(
     })
 }
 
-fn fingerprint(rows: &StoreRows, queries: &[TruthQuery], plan: &TruthPlan) -> Fingerprint {
+fn fingerprint(rows: &LabelledTable, queries: &[TruthQuery], plan: &TruthPlan) -> Fingerprint {
     let mut stream = crate::base::FingerprintStream::new();
     let mut add = |bytes: &[u8]| {
         stream.update(&(bytes.len() as u64).to_le_bytes());

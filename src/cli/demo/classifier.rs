@@ -13,13 +13,15 @@ use super::super::schema::{parse_column, parse_field};
 use super::super::session::Session;
 use crate::answers::{Grid, GridColumn, count_shown, duration_shown};
 use crate::attribution::{ScoreKind, Side};
-use crate::base::RandomStream;
+use crate::base::{Cancel, drawn_numbers};
 use crate::encoder::HeadConfiguration;
 use crate::engine::{
     Answer, CreateOptions, EMBEDDING_COLUMN_NAME, FitOptions, GradientInput, GradientQuery, Hit,
-    IngestOptions, LabelledRow, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
+    IngestOptions, LabelledTable, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
 };
-use crate::evaluation::{LdsOptions, LdsReport, RetrainingTruth, group_sums, linear_datamodelling_score};
+use crate::evaluation::{
+    LdsOptions, LdsReport, RetrainingTruth, group_sums, keep_same_label, linear_datamodelling_score,
+};
 use crate::sources::{FieldNames, InputFormat, from_reader};
 use crate::storage::Storage;
 use crate::training::{HeadPlan, LabelledRows, TruthPlan, measure_truth, train_head, train_store_head};
@@ -124,7 +126,7 @@ impl Classifier<'_, '_> {
 
     /// Works that most of the trained heads get wrong, the surest first.
     fn mistakes<'a>(&self, snapshot: &Snapshot, works: &'a [Work]) -> Result<Vec<Mistake<'a>>, Failure> {
-        let classes = classes(snapshot)?;
+        let classes = table(snapshot)?.classes;
         let mut mistakes = Vec::new();
         for work in works.iter().filter(|work| classes.contains(&work.technique)) {
             let mut best = (String::new(), 0.0);
@@ -158,11 +160,11 @@ impl Classifier<'_, '_> {
             work.text, work.technique
         ))?;
         let begun = Instant::now();
-        let wrong = ask(snapshot, &work.text, predicted, 4)?;
+        let wrong = ask(snapshot, (&work.text, predicted), 4, &self.session.cancel)?;
         let elapsed = duration_shown(begun.elapsed());
         self.show(&wrong.proponents)?;
         self.session.line(&format!("Rows that spoke for \"{}\":", work.technique))?;
-        let right = ask(snapshot, &work.text, &work.technique, 4)?;
+        let right = ask(snapshot, (&work.text, &work.technique), 4, &self.session.cancel)?;
         self.show(&right.proponents)?;
         Ok(elapsed)
     }
@@ -183,18 +185,15 @@ impl Classifier<'_, '_> {
     /// What deleting the strongest rows does: predicted, and measured by training without them.
     fn delete(&mut self, snapshot: &Snapshot, mistake: &Mistake<'_>) -> Result<(), Failure> {
         let Mistake { work, predicted, .. } = mistake;
-        let strongest = ask(snapshot, &work.text, predicted, REMOVED_ROWS)?;
+        let strongest = ask(snapshot, (&work.text, predicted), REMOVED_ROWS, &self.session.cancel)?;
         let keys: Vec<String> = strongest.proponents.iter().map(|hit| hit.key.clone()).collect();
-        let rows = snapshot.labelled_rows(None, LABEL)?;
+        let rows = table(snapshot)?;
         let change: f64 = {
             let query =
                 GradientQuery { members: crate::engine::MemberScores::Raw, ..GradientQuery::default() };
             let gradients = snapshot.label_gradients(None, &[asked(&work.text, predicted)])?;
             let input = QueryInput::Text(work.text.clone());
-            let inputs: Vec<GradientInput<'_>> = gradients
-                .iter()
-                .map(|row| GradientInput::Values { asked: &input, values: &row.values })
-                .collect();
+            let inputs = GradientInput::of_head(&input, &gradients);
             let mut sum = 0.0;
             let all = snapshot.gradient_keys(None)?;
             snapshot.score_gradients(&inputs, &query, &self.session.cancel, |_, scores| {
@@ -220,21 +219,18 @@ impl Classifier<'_, '_> {
 
     /// The linear datamodelling score of each kind of score.
     fn agreement(&mut self, snapshot: &Snapshot, works: &[Work]) -> Result<(), Failure> {
-        let classes = classes(snapshot)?;
-        let works: Vec<&Work> = works.iter().filter(|work| classes.contains(&work.technique)).collect();
-        let rows = snapshot.labelled_rows(None, LABEL)?;
+        let rows = table(snapshot)?;
+        let (works, asked_labels): (Vec<&Work>, Vec<u32>) =
+            works.iter().filter_map(|work| Some((work, rows.class_of(&work.technique)?))).unzip();
         let vectors = works
             .iter()
             .map(|work| snapshot.embed(None, &work.text))
             .collect::<Result<Vec<Vec<f32>>, _>>()?;
         let plan =
             TruthPlan { subsets: HALVES, runs: 1, seed: SEED, configuration: HeadConfiguration::default() };
-        let (features, labels) = numbers(&rows, &classes, &[]);
-        let width = vectors.first().map_or(0, Vec::len);
-        let labelled = LabelledRows::new(&features, width, &labels, &classes)?;
+        let labelled = LabelledRows::new(&rows.features, rows.width, &rows.labels, &rows.classes)?;
         let asked_features = vectors.concat();
-        let asked_labels: Vec<u32> = works.iter().map(|work| class_of(&classes, &work.technique)).collect();
-        let queries = LabelledRows::new(&asked_features, width, &asked_labels, &classes)?;
+        let queries = LabelledRows::new(&asked_features, rows.width, &asked_labels, &rows.classes)?;
         let watch = self.session.watch();
         let truth = snapshot.in_pool(|| {
             let finished = |_, _: &[f32]| ControlFlow::Continue(());
@@ -245,11 +241,12 @@ impl Classifier<'_, '_> {
 
         let learned = snapshot.score_vectors(None, &vectors, ScoreKind::Dot, &self.session.cancel)?;
         let mut same = snapshot.score_vectors(None, &vectors, ScoreKind::Cosine, &self.session.cancel)?;
-        for (scores, work) in same.iter_mut().zip(&works) {
-            for (score, (_, _, label)) in scores.iter_mut().zip(&rows) {
-                *score = if label.as_deref() == Some(&work.technique) { *score } else { 0.0 };
-            }
-        }
+        let label_of = |number: &Option<usize>| {
+            let class = rows.labels.get((*number)?)?;
+            rows.classes.get(*class as usize).map(String::as_str)
+        };
+        let of_rows: Vec<Option<&str>> = rows.labelled.iter().map(label_of).collect();
+        keep_same_label(&mut same, works.iter().map(|work| work.technique.as_str()), &of_rows);
         let asked: Vec<LabelledText> = works
             .iter()
             .zip(&vectors)
@@ -260,10 +257,7 @@ impl Classifier<'_, '_> {
             .collect();
         let gradients = snapshot.label_gradients(None, &asked)?;
         let input = QueryInput::Key(String::new());
-        let inputs: Vec<GradientInput<'_>> = gradients
-            .iter()
-            .map(|row| GradientInput::Values { asked: &input, values: &row.values })
-            .collect();
+        let inputs = GradientInput::of_head(&input, &gradients);
         let mut gradient = Vec::with_capacity(works.len());
         snapshot.score_gradients(&inputs, &GradientQuery::default(), &self.session.cancel, |_, scores| {
             gradient.push(scores.to_vec());
@@ -271,7 +265,7 @@ impl Classifier<'_, '_> {
         })?;
         let groups = [&learned, &same, &gradient]
             .into_iter()
-            .map(|scores| group_sums(&scores.concat(), &truth.subsets, rows.len()))
+            .map(|scores| group_sums(&scores.concat(), &truth.subsets, rows.labels.len()))
             .collect::<Result<Vec<_>, _>>()?;
         let groups: Vec<&[f64]> = groups.iter().map(Vec::as_slice).collect();
         let report = linear_datamodelling_score(&outputs, &groups, LdsOptions::default())?;
@@ -300,15 +294,10 @@ impl Classifier<'_, '_> {
 
 /// Rows to train on, as documents, and works to ask about.
 fn split(documents: &[String]) -> Result<(Vec<String>, Vec<Work>), Failure> {
-    let mut order: Vec<usize> = (0..documents.len()).collect();
-    let mut random = RandomStream::new(SEED);
-    for at in 0..order.len() {
-        let other = at + random.below((order.len() - at) as u64) as usize;
-        order.swap(at, other);
-    }
+    let order = drawn_numbers(documents.len() as u64, TRAINED_ROWS + ASKED_ROWS, SEED);
     let (mut rows, mut works) = (Vec::new(), Vec::new());
-    for (number, at) in order.into_iter().take(TRAINED_ROWS + ASKED_ROWS).enumerate() {
-        let document: Map<String, Value> = serde_json::from_str(&documents[at])?;
+    for (number, at) in order.enumerate() {
+        let document: Map<String, Value> = serde_json::from_str(&documents[at as usize])?;
         let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         // Without the medium, which would tell the technique.
         let full = word("text");
@@ -329,58 +318,41 @@ fn asked(text: &str, label: &str) -> LabelledText {
     LabelledText::Text { text: text.to_owned(), label: label.to_owned() }
 }
 
-fn ask(snapshot: &Snapshot, text: &str, label: &str, k: usize) -> Result<Answer, Failure> {
+fn ask(
+    snapshot: &Snapshot,
+    (text, label): (&str, &str),
+    k: usize,
+    cancel: &Cancel,
+) -> Result<Answer, Failure> {
     let query = GradientQuery { k, side: Side::Proponents, ..GradientQuery::default() };
     let gradients = snapshot.label_gradients(None, &[asked(text, label)])?;
     let input = QueryInput::Text(text.to_owned());
-    let inputs: Vec<GradientInput<'_>> =
-        gradients.iter().map(|row| GradientInput::Values { asked: &input, values: &row.values }).collect();
-    let mut answers = snapshot.query_gradients(&inputs, &query, &crate::base::Cancel::new())?;
+    let inputs = GradientInput::of_head(&input, &gradients);
+    let mut answers = snapshot.query_gradients(&inputs, &query, cancel)?;
     answers.pop().ok_or_else(|| Failure::Failed("no answer".to_owned()))
 }
 
-fn classes(snapshot: &Snapshot) -> Result<Vec<String>, Failure> {
-    let rows = snapshot.labelled_rows(None, LABEL)?;
-    let mut classes: Vec<String> = rows.into_iter().filter_map(|(_, _, label)| label).collect();
-    classes.sort();
-    classes.dedup();
-    Ok(classes)
-}
-
-fn class_of(classes: &[String], label: &str) -> u32 {
-    classes.binary_search_by(|class| class.as_str().cmp(label)).unwrap_or(0) as u32
-}
-
-/// Features and labels of all rows but some.
-fn numbers(rows: &[LabelledRow], classes: &[String], left_out: &[String]) -> (Vec<f32>, Vec<u32>) {
-    let kept = rows.iter().filter(|(key, _, _)| !left_out.contains(key));
-    let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for (_, vector, label) in kept {
-        features.extend_from_slice(vector);
-        labels.push(class_of(classes, label.as_deref().unwrap_or_default()));
-    }
-    (features, labels)
+fn table(snapshot: &Snapshot) -> Result<LabelledTable, Failure> {
+    Ok(LabelledTable::new(snapshot.labelled_rows(None, LABEL)?))
 }
 
 /// Mean loss on a text and label of heads that are trained on all rows but some.
 fn trained_loss(
     snapshot: &Snapshot,
-    rows: &[LabelledRow],
+    rows: &LabelledTable,
     left_out: &[String],
     (text, label): (&str, &str),
 ) -> Result<f64, Failure> {
-    let mut classes: Vec<String> = rows.iter().filter_map(|(_, _, label)| label.clone()).collect();
-    classes.sort();
-    classes.dedup();
-    let (features, labels) = numbers(rows, &classes, left_out);
     let vector = snapshot.embed(None, text)?;
-    let labelled = LabelledRows::new(&features, vector.len(), &labels, &classes)?;
-    let all: Vec<usize> = (0..labels.len()).collect();
+    let labelled = LabelledRows::new(&rows.features, rows.width, &rows.labels, &rows.classes)?;
+    let kept = rows.labelled_keys().enumerate().filter(|(_, key)| !left_out.contains(key));
+    let kept: Vec<usize> = kept.map(|(number, _)| number).collect();
+    let asked = rows.class_of(label).unwrap_or_default();
     let mut total = 0.0;
     for seed in 0..TRAININGS {
         let configuration = HeadConfiguration::default();
-        let head = train_head(&labelled, &all, &configuration, seed, &mut |_| ControlFlow::Continue(()))?;
-        total += head.loss(&vector, &[class_of(&classes, label)])?.first().copied().unwrap_or(0.0);
+        let head = train_head(&labelled, &kept, &configuration, seed, &mut |_| ControlFlow::Continue(()))?;
+        total += head.loss(&vector, &[asked])?.first().copied().unwrap_or(0.0);
     }
     Ok(total / TRAININGS as f64)
 }

@@ -127,7 +127,7 @@ pub fn build_graph<R: GraphRows>(
     let mut stream = RandomStream::new(options.seed);
     let mut order: Vec<u32> =
         same.first.iter().copied().filter(|row| held_out.binary_search(row).is_err()).collect();
-    shuffle(&mut order, &mut stream);
+    stream.shuffle(&mut order);
     let mut draft = builder.build(&space, &order, options, work)?;
     duplicates::attach(&mut draft, &same.others);
     (work.advance)(same.others.len() as u64);
@@ -178,10 +178,4 @@ fn held_out(same: &Duplicates) -> Vec<u32> {
     let alone = same.alone();
     let count = GRAPH_HELD_OUT_ROWS.min(alone.len() / HELD_OUT_PART);
     (0..count).filter_map(|place| alone.get(place * alone.len() / count).copied()).collect()
-}
-
-fn shuffle(rows: &mut [u32], stream: &mut RandomStream) {
-    for place in (1..rows.len()).rev() {
-        rows.swap(place, stream.below(place as u64 + 1) as usize);
-    }
 }
