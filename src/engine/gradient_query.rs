@@ -86,7 +86,7 @@ pub struct GradientQuery {
     pub members: MemberScores,
     /// Whether to tell what each module contributes.
     pub layers: bool,
-    /// Predict how the query's loss would change without the rows for which this expression is true.
+    /// Predict how the query's loss would change without the rows for which this expression is true; of the kind `dot` only.
     pub without: Option<String>,
 }
 
@@ -128,6 +128,11 @@ impl Snapshot {
         if query.layers && query.kind != ScoreKind::Dot {
             return Err(GradientError::mismatch(
                 "parts of layers add up for the kind dot only: leave --kind or --layers away",
+            ));
+        }
+        if query.without.is_some() && query.kind != ScoreKind::Dot {
+            return Err(GradientError::mismatch(
+                "a change without rows is predicted for the kind dot only: leave --kind or --without away",
             ));
         }
         let rows = self.gradient_rows(query.column.as_deref())?;

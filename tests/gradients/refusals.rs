@@ -221,6 +221,15 @@ fn questions_that_cannot_be_answered_say_why() {
             GradientQuery { layers: true, kind: ScoreKind::Cosine, ..query.clone() },
             "for the kind dot only",
         ),
+        (
+            source,
+            GradientQuery {
+                without: Some("number < 7".to_owned()),
+                kind: ScoreKind::Relatif,
+                ..query.clone()
+            },
+            "predicted for the kind dot only",
+        ),
         (GradientInput::Key("nobody"), query.clone(), "nobody"),
         (GradientInput::Source { source: &broken, row: 0 }, query.clone(), "row 1: value 2 is not finite"),
         (GradientInput::Source { source: &other, row: 0 }, query.clone(), "other modules or members"),
