@@ -78,6 +78,9 @@ pub(super) struct QueryArguments {
     /// How members of gradient scores become one: standardised, or the raw mean
     #[arg(long, value_name = "HOW", default_value = "standardised", value_parser = member_scores())]
     members: MemberScores,
+    /// Ask only these members, by their numbers from 0, such as 0,1 [default: all]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    only_members: Vec<u32>,
     /// Show what each module contributes to a gradient score
     #[arg(long)]
     layers: bool,
@@ -169,6 +172,7 @@ impl QueryArguments {
             column: self.column.clone(),
             curvature: self.curvature,
             members: self.members,
+            only_members: self.only_members.clone(),
             layers: self.layers,
             without: self.without.clone(),
         };

@@ -45,6 +45,9 @@ pub(super) struct ScoreArguments {
     /// How members become one score: standardised, or the raw mean
     #[arg(long, value_name = "HOW", default_value = "standardised", value_parser = member_scores())]
     members: MemberScores,
+    /// Ask only these members, by their numbers from 0, such as 0,1 [default: all]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    only_members: Vec<u32>,
     /// Curvature to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KIND", value_parser = curvatures())]
     curvature: Option<CurvatureKind>,
@@ -100,6 +103,7 @@ impl ScoreArguments {
             column: self.column.clone(),
             curvature: self.curvature,
             members: self.members,
+            only_members: self.only_members.clone(),
             ..GradientQuery::default()
         };
         let keys = snapshot.gradient_keys(self.column.as_deref())?;

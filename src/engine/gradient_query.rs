@@ -84,6 +84,8 @@ pub struct GradientQuery {
     pub curvature: Option<CurvatureKind>,
     /// How members are put together.
     pub members: MemberScores,
+    /// Members that are asked, by their numbers from 0; all if none is named.
+    pub only_members: Vec<u32>,
     /// Whether to tell what each module contributes.
     pub layers: bool,
     /// Predict how the query's loss would change without the rows for which this expression is true; of the kind `dot` only.
@@ -100,6 +102,7 @@ impl Default for GradientQuery {
             column: None,
             curvature: None,
             members: MemberScores::Standardised,
+            only_members: Vec::new(),
             layers: false,
             without: None,
         }
@@ -144,7 +147,7 @@ impl Snapshot {
                 query.without.as_deref().map(|text| self.chosen_rows(&rows, Some(text))).transpose()?;
             let mut answers = Vec::with_capacity(inputs.len());
             for inputs in inputs.chunks(at_once) {
-                let asked = self.asked(&rows, inputs)?;
+                let asked = self.asked(&rows, inputs, &query.only_members)?;
                 let all = scores(&rows, &curvature, &asked, wanted, cancel)?;
                 for (input, scores) in inputs.iter().zip(all) {
                     let asker = Asker { snapshot: self, rows: &rows, curvature: &curvature, query, cancel };
@@ -178,7 +181,7 @@ impl Snapshot {
             let places = rows.live_places();
             let mut values = Vec::with_capacity(places.len());
             for (number, inputs) in inputs.chunks(at_once).enumerate() {
-                let asked = self.asked(&rows, inputs)?;
+                let asked = self.asked(&rows, inputs, &query.only_members)?;
                 for (at, scores) in scores(&rows, &curvature, &asked, wanted, cancel)?.iter().enumerate() {
                     values.clear();
                     values.extend(places.iter().map(|place| scores.score(*place)));
@@ -239,6 +242,7 @@ impl Snapshot {
         &self,
         rows: &GradientRows<'_>,
         inputs: &[GradientInput<'_>],
+        only_members: &[u32],
     ) -> Result<AskedGradients, GradientError> {
         let mut asked = SketchRows::default();
         let mut outcomes = Vec::new();
@@ -285,7 +289,7 @@ impl Snapshot {
                 }
             }
         }
-        Ok(AskedGradients::new(rows, &asked, inputs.len()))
+        AskedGradients::new(rows, &asked, inputs.len(), only_members)
     }
 
     /// Live rows of each segment for which an expression is true; all live ones without.

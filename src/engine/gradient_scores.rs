@@ -15,6 +15,8 @@ use crate::sketch::SketchRows;
 
 /// Gradients that are asked about: all members of some rows, which need not be rows of the store.
 pub(super) struct AskedGradients {
+    /// Numbers of the members that are asked.
+    numbers: Vec<usize>,
     members: Vec<MemberGradients>,
 }
 
@@ -49,6 +51,8 @@ struct Standard {
 
 /// The scores of all places for one question.
 pub(super) struct QuestionScores {
+    /// Numbers of the members that were asked.
+    numbers: Vec<usize>,
     questions: Vec<MemberQuestion>,
     /// Scores of all places, member by member.
     raw: Vec<Vec<f64>>,
@@ -56,15 +60,38 @@ pub(super) struct QuestionScores {
 }
 
 impl AskedGradients {
-    /// Takes rows of gradients: `count` of them.
-    pub(super) fn new(rows: &GradientRows<'_>, asked: &SketchRows, count: usize) -> Self {
+    /// Takes rows of gradients, `count` of them, of some members; of all if none is named.
+    ///
+    /// # Errors
+    /// There is no such member, or one is named twice.
+    pub(super) fn new(
+        rows: &GradientRows<'_>,
+        asked: &SketchRows,
+        count: usize,
+        only: &[u32],
+    ) -> Result<Self, GradientError> {
         let layout = rows.schema.layout();
-        let members = (0..layout.members()).map(|member| {
+        let known = layout.members();
+        for (at, member) in only.iter().enumerate() {
+            if *member >= known {
+                return Err(GradientError::mismatch(format!(
+                    "there is no member {member}: those of column {:?} are 0 to {}",
+                    rows.column.name,
+                    known.saturating_sub(1)
+                )));
+            }
+            if only[..at].contains(member) {
+                return Err(GradientError::mismatch(format!("member {member} is named twice")));
+            }
+        }
+        let numbers: Vec<u32> = if only.is_empty() { (0..known).collect() } else { only.to_vec() };
+        let members = numbers.iter().map(|member| {
             let mut gradients = MemberGradients::empty(layout);
-            (0..count).for_each(|row| gradients.push(layout, member, asked, row));
+            (0..count).for_each(|row| gradients.push(layout, *member, asked, row));
             gradients
         });
-        Self { members: members.collect() }
+        let members = members.collect();
+        Ok(Self { numbers: numbers.into_iter().map(|number| number as usize).collect(), members })
     }
 }
 
@@ -86,11 +113,11 @@ pub(super) fn scores(
     let has_direction = has_others || wanted.has_parts;
     let questions: Vec<Vec<MemberQuestion>> = (0..members)
         .into_par_iter()
-        .map(|member| {
+        .map(|at| {
             if cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
-            ask_member(curvature, &asked.members[member], member, has_direction)
+            ask_member(curvature, &asked.members[at], asked.numbers[at], has_direction)
         })
         .collect::<Result<_, _>>()?;
     // By question instead of by member.
@@ -98,7 +125,8 @@ pub(super) fn scores(
     let mut scores: Vec<QuestionScores> = (0..count)
         .map(|_| {
             let raw = vec![vec![0.0; rows.places]; members];
-            QuestionScores { questions: Vec::with_capacity(members), raw, standards: Vec::new() }
+            let questions = Vec::with_capacity(members);
+            QuestionScores { numbers: asked.numbers.clone(), questions, raw, standards: Vec::new() }
         })
         .collect();
     for of_member in questions {
@@ -109,12 +137,10 @@ pub(super) fn scores(
     if wanted.kind != ScoreKind::Dot {
         let lengths = lengths(rows, curvature, cancel)?;
         for question in &mut scores {
-            for (member, raw) in question.raw.iter_mut().enumerate() {
-                let own = match wanted.kind {
-                    ScoreKind::Cosine => question.questions[member].length,
-                    _ => 1.0,
-                };
-                for (score, length) in raw.iter_mut().zip(&lengths[member]) {
+            let members = question.questions.iter().zip(&question.numbers);
+            for (raw, (own, number)) in question.raw.iter_mut().zip(members) {
+                let own = if wanted.kind == ScoreKind::Cosine { own.length } else { 1.0 };
+                for (score, length) in raw.iter_mut().zip(&lengths[*number]) {
                     let divisor = (own * length).sqrt();
                     *score = if divisor > 0.0 { *score / divisor } else { 0.0 };
                 }
@@ -169,13 +195,13 @@ impl QuestionScores {
         let layout = rows.schema.layout();
         let mut total = vec![0.0; layout.modules().len()];
         let Some(decoded) = rows.row(place)? else { return Ok(total) };
-        for (member, (question, standard)) in self.questions.iter().zip(&self.standards).enumerate() {
+        for (at, (question, standard)) in self.questions.iter().zip(&self.standards).enumerate() {
             let mut own = MemberGradients::empty(layout);
-            own.push(layout, member as u32, &decoded, 0);
-            let weight = question.scale * row_weight(curvature, member, place);
+            own.push(layout, self.numbers[at] as u32, &decoded, 0);
+            let weight = question.scale * row_weight(curvature, self.numbers[at], place);
             let Some(direction) = &question.direction else { continue };
             let parts = direction.parts(&own, 0);
-            for ((total, part), mean) in total.iter_mut().zip(parts).zip(&means[member]) {
+            for ((total, part), mean) in total.iter_mut().zip(parts).zip(&means[at]) {
                 if standard.deviation > 0.0 {
                     *total += (weight * part - mean) / standard.deviation / self.questions.len() as f64;
                 }
@@ -201,15 +227,16 @@ impl QuestionScores {
         let all = |_: std::ops::Range<usize>| true;
         let blocks = rows.map_blocks(cancel, all, |block| {
             let mut sums = vec![vec![0.0; modules]; self.questions.len()];
-            for (member, question) in self.questions.iter().enumerate() {
+            for (at, question) in self.questions.iter().enumerate() {
                 let Some(direction) = &question.direction else { continue };
-                let own = block_gradients(rows, block, member);
+                let own = block_gradients(rows, block, self.numbers[at]);
                 for row in 0..block.count as usize {
                     if block.segment.view.deleted.contains(crate::base::RowId(block.first.0 + row as u32)) {
                         continue;
                     }
-                    let weight = question.scale * row_weight(curvature, member, block.place() + row);
-                    for (sum, part) in sums[member].iter_mut().zip(direction.parts(&own, row)) {
+                    let weight =
+                        question.scale * row_weight(curvature, self.numbers[at], block.place() + row);
+                    for (sum, part) in sums[at].iter_mut().zip(direction.parts(&own, row)) {
                         *sum += weight * part;
                     }
                 }
@@ -305,10 +332,11 @@ fn ask_direction(
 fn fill_fitted(curvature: &OpenCurvature, scores: &mut [QuestionScores]) {
     let Some(fitted) = curvature.fitted() else { return };
     for question in scores {
-        for (member, (own, raw)) in question.questions.iter().zip(&mut question.raw).enumerate() {
+        let members = question.numbers.iter().zip(&question.questions);
+        for ((member, own), raw) in members.zip(&mut question.raw) {
             for (solution, place) in own.solution.iter().zip(fitted.places()) {
                 if let Some(place) = place {
-                    let weight = curvature.weights(member, *place).score;
+                    let weight = curvature.weights(*member, *place).score;
                     raw[*place] = fitted.rows() as f64 * solution * weight;
                 }
             }
@@ -324,16 +352,17 @@ fn fill_others(
     cancel: &Cancel,
 ) -> Result<(), GradientError> {
     let asked: Vec<&[MemberQuestion]> = scores.iter().map(|scores| scores.questions.as_slice()).collect();
+    let numbers = scores.first().map(|scores| scores.numbers.clone()).unwrap_or_default();
     let is_fitted = |place: usize| curvature.fitted().is_some_and(|fitted| fitted.number(place).is_some());
     let has_others = |mut places: std::ops::Range<usize>| !places.all(is_fitted);
     let blocks = rows.map_blocks(cancel, has_others, |block| {
         let others: Vec<usize> =
             (0..block.count as usize).filter(|row| !is_fitted(block.place() + row)).collect();
         let mut found = vec![Vec::new(); asked.len()];
-        for member in 0..asked.first().map_or(0, |questions| questions.len()) {
+        for (at, member) in numbers.iter().copied().enumerate() {
             let own = block_gradients(rows, block, member);
             for (found, questions) in found.iter_mut().zip(&asked) {
-                let question = &questions[member];
+                let question = &questions[at];
                 let all =
                     question.direction.as_ref().map(|direction| direction.scores(&own)).unwrap_or_default();
                 let scores = others.iter().map(|row| {

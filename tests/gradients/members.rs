@@ -87,6 +87,28 @@ fn members_are_standardised_over_all_live_rows_then_averaged() {
 }
 
 #[test]
+fn single_members_can_be_asked() {
+    let members = members(true);
+    for kind in [CurvatureKind::Identity, CurvatureKind::Fisher, CurvatureKind::Margin] {
+        let expected = members.expected(kind);
+        for member in 0..2 {
+            let own: Vec<Vec<f64>> = expected.iter().map(|lists| lists[member].clone()).collect();
+            let query = GradientQuery { only_members: vec![member as u32], ..by(kind) };
+            close(&members.scene.scores(&members.queries, &query), &own, 1e-6, kind.name());
+            let query = GradientQuery { k: 100, layers: true, ..query };
+            let answer = members.scene.answer(&members.queries, 0, &query);
+            for hit in answer.proponents.iter().chain(&answer.opponents) {
+                let sum: f64 = hit.layers.iter().map(|(_, part)| part).sum();
+                assert!((sum - hit.score).abs() <= 1e-9 * hit.score.abs().max(1e-3), "{}", hit.key);
+            }
+        }
+        let query = GradientQuery { only_members: vec![1, 0], ..by(kind) };
+        let all = members.scene.scores(&members.queries, &by(kind));
+        close(&members.scene.scores(&members.queries, &query), &all, 1e-12, kind.name());
+    }
+}
+
+#[test]
 fn a_filter_does_not_change_what_members_are_divided_by() {
     let members = members(true);
     let all =

@@ -216,6 +216,8 @@ fn questions_that_cannot_be_answered_say_why() {
         (source, GradientQuery { column: Some("no".to_owned()), ..query.clone() }, "\"no\""),
         (source, GradientQuery { filter: Some("colour = 1".to_owned()), ..query.clone() }, "number"),
         (source, GradientQuery { without: Some("number <".to_owned()), ..query.clone() }, "column 9"),
+        (source, GradientQuery { only_members: vec![0, 1], ..query.clone() }, "no member 1"),
+        (source, GradientQuery { only_members: vec![0, 0], ..query.clone() }, "named twice"),
         (
             source,
             GradientQuery { layers: true, kind: ScoreKind::Cosine, ..query.clone() },
