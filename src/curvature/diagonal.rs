@@ -1,9 +1,15 @@
 //! The mean square of each parameter's gradient.
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
 use super::damping::damping_of;
 use super::direction::Direction;
 use super::error::CurvatureError;
 use super::gradients::{MemberGradients, ModuleGradients};
+
+/// Rows whose squares are held at a time.
+const BLOCK_ROWS: usize = 256;
 
 /// For each parameter the mean over rows of its squared gradient, damped module by module.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +31,10 @@ impl DiagonalFit {
     pub fn fit(gradients: &MemberGradients, ratio: f64) -> Result<Self, CurvatureError> {
         let rows = gradients.rows().max(1) as f64;
         let mut squares = Direction::zero(gradients);
-        let ones = vec![1.0 / rows; gradients.rows()];
-        squares.add(&MemberGradients::new(gradients.rows(), squared(gradients)), &ones);
+        for (sums, module) in squares.modules_mut().iter_mut().zip(gradients.modules()) {
+            add_squares(&mut sums.values, module, gradients.rows());
+            sums.values.iter_mut().for_each(|sum| *sum /= rows);
+        }
         let (mut values, mut damping) = (Vec::new(), Vec::new());
         for module in squares.modules() {
             let mean = module.values.iter().sum::<f64>() / module.values.len().max(1) as f64;
@@ -54,29 +62,28 @@ impl DiagonalFit {
     }
 }
 
-/// Gradients whose entries are the squares of those given. Of factored gradients of rank 1 the factors are squared; others
+/// Adds the squares of the entries of all rows' gradients. Of factored gradients of rank 1 the factors are squared; others
 /// are written out.
-fn squared(gradients: &MemberGradients) -> Vec<ModuleGradients> {
-    let square = |values: &[f64]| values.iter().map(|value| value * value).collect::<Vec<_>>();
-    let mut modules = Vec::new();
-    for (number, module) in gradients.modules().iter().enumerate() {
-        modules.push(match module {
-            ModuleGradients::Factored { rank: 1, out, input, u, v } => {
-                ModuleGradients::Factored { rank: 1, out: *out, input: *input, u: square(u), v: square(v) }
-            }
-            _ => {
-                let (out, input) = module.shape();
-                let mut matrix = Vec::with_capacity(gradients.rows() * out * input);
-                for row in 0..gradients.rows() {
-                    let direction = Direction::of_row(gradients, row);
-                    let own = direction.modules().get(number).map(|module| module.values.as_slice());
-                    matrix.extend(square(own.unwrap_or_default()));
-                }
-                ModuleGradients::Dense { out, input, matrix }
-            }
-        });
+fn add_squares(sums: &mut [f64], module: &ModuleGradients, rows: usize) {
+    if let ModuleGradients::Factored { rank: 1, out, input, u, v } = module {
+        let square =
+            |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).collect::<Vec<_>>();
+        for (u, v) in u.chunks(BLOCK_ROWS * out).zip(v.chunks(BLOCK_ROWS * input)) {
+            let (u, v, rows) = (square(u), square(v), u.len() / out);
+            let u = MatRef::from_row_major_slice(&u, rows, *out);
+            let v = MatRef::from_row_major_slice(&v, rows, *input);
+            let into = MatMut::from_row_major_slice_mut(sums, *out, *input);
+            matmul(into, Accum::Add, u.transpose(), v, 1.0, Par::Seq);
+        }
+        return;
     }
-    modules
+    let alone = MemberGradients::new(rows, vec![module.clone()]);
+    for row in 0..rows {
+        let direction = Direction::of_row(&alone, row);
+        for (sum, value) in sums.iter_mut().zip(direction.modules().iter().flat_map(|own| &own.values)) {
+            *sum += value * value;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-use super::gradients::{MemberGradients, ModuleGradients};
+use super::gradients::{MemberGradients, ModuleGradients, wide};
 use crate::format::SPARSE_PADDING;
 
 /// The part of a direction that belongs to one module.
@@ -111,37 +111,40 @@ impl Direction {
 }
 
 /// A row of a matrix that is stored row by row.
-fn row_of(values: &[f64], row: usize, width: usize) -> &[f64] {
+fn row_of<T>(values: &[T], row: usize, width: usize) -> &[T] {
     &values[row * width..(row + 1) * width]
 }
 
-fn dot(left: &[f64], right: &[f64]) -> f64 {
-    left.iter().zip(right).map(|(a, b)| a * b).sum()
-}
+/// Rows whose gradients are written out in f64 at a time.
+const BLOCK_ROWS: usize = 256;
 
 fn add_module(own: &mut ModuleDirection, module: &ModuleGradients, first: usize, weights: &[f64]) {
     let rows = first..first + weights.len();
     let ModuleDirection { out, input, values } = own;
     match module {
         ModuleGradients::Factored { rank, u, v, .. } => {
-            let vectors = weights.len() * rank;
-            let u = &u[rows.start * rank * *out..rows.end * rank * *out];
-            let v = &v[rows.start * rank * *input..rows.end * rank * *input];
-            let scaled: Vec<f64> = u
-                .chunks_exact(rank * *out)
-                .zip(weights)
-                .flat_map(|(u, weight)| u.iter().map(move |value| value * weight))
-                .collect();
-            let scaled = MatRef::from_row_major_slice(&scaled, vectors, *out);
-            let v = MatRef::from_row_major_slice(v, vectors, *input);
-            let into = MatMut::from_row_major_slice_mut(values.as_mut_slice(), *out, *input);
-            matmul(into, Accum::Add, scaled.transpose(), v, 1.0, Par::Seq);
+            let u = u[rows.start * rank * *out..rows.end * rank * *out].chunks(BLOCK_ROWS * rank * *out);
+            let v =
+                v[rows.start * rank * *input..rows.end * rank * *input].chunks(BLOCK_ROWS * rank * *input);
+            for ((u, v), weights) in u.zip(v).zip(weights.chunks(BLOCK_ROWS)) {
+                let vectors = weights.len() * rank;
+                let scaled: Vec<f64> = u
+                    .chunks_exact(rank * *out)
+                    .zip(weights)
+                    .flat_map(|(u, weight)| u.iter().map(move |value| f64::from(*value) * weight))
+                    .collect();
+                let scaled = MatRef::from_row_major_slice(&scaled, vectors, *out);
+                let v = wide(v);
+                let v = MatRef::from_row_major_slice(&v, vectors, *input);
+                let into = MatMut::from_row_major_slice_mut(values.as_mut_slice(), *out, *input);
+                matmul(into, Accum::Add, scaled.transpose(), v, 1.0, Par::Seq);
+            }
         }
         ModuleGradients::Dense { matrix, .. } => {
             let width = *out * *input;
             let matrix = &matrix[rows.start * width..rows.end * width];
             for (matrix, weight) in matrix.chunks_exact(width).zip(weights) {
-                values.iter_mut().zip(matrix).for_each(|(to, from)| *to += weight * from);
+                values.iter_mut().zip(matrix).for_each(|(to, from)| *to += weight * f64::from(*from));
             }
         }
         ModuleGradients::Sparse { rank, terms, u, v, places, .. } => {
@@ -154,7 +157,8 @@ fn add_module(own: &mut ModuleDirection, module: &ModuleGradients, first: usize,
                             continue;
                         }
                         for (output, u) in row_of(u, pair, *out).iter().enumerate() {
-                            values[output * *input + *place as usize] += weight * u * value;
+                            values[output * *input + *place as usize] +=
+                                weight * f64::from(*u) * f64::from(*value);
                         }
                     }
                 }
@@ -167,20 +171,27 @@ fn module_scores(own: &ModuleDirection, module: &ModuleGradients, rows: usize) -
     let ModuleDirection { out, input, values } = own;
     match module {
         ModuleGradients::Factored { rank, u, v, .. } => {
-            let vectors = rows * rank;
-            let mut through = Mat::zeros(*out, vectors);
-            let v = MatRef::from_row_major_slice(v.as_slice(), vectors, *input);
-            let matrix = MatRef::from_row_major_slice(values.as_slice(), *out, *input);
-            matmul(&mut through, Accum::Replace, matrix, v.transpose(), 1.0, Par::Seq);
             let mut scores = vec![0.0; rows];
-            for (vector, u) in u.chunks_exact(*out).enumerate() {
-                let column = through.col(vector);
-                scores[vector / rank] += u.iter().zip(column.iter()).map(|(a, b)| a * b).sum::<f64>();
+            let matrix = MatRef::from_row_major_slice(values.as_slice(), *out, *input);
+            let blocks = u.chunks(BLOCK_ROWS * rank * out).zip(v.chunks(BLOCK_ROWS * rank * input));
+            for ((u, v), scores) in blocks.zip(scores.chunks_mut(BLOCK_ROWS)) {
+                let (u, v, vectors) = (wide(u), wide(v), scores.len() * rank);
+                let mut through = Mat::zeros(*out, vectors);
+                let v = MatRef::from_row_major_slice(v.as_slice(), vectors, *input);
+                matmul(&mut through, Accum::Replace, matrix, v.transpose(), 1.0, Par::Seq);
+                for (vector, u) in u.chunks_exact(*out).enumerate() {
+                    let column = through.col(vector);
+                    scores[vector / rank] += u.iter().zip(column.iter()).map(|(a, b)| a * b).sum::<f64>();
+                }
             }
             scores
         }
         _ => (0..rows).map(|row| part(own, module, row)).collect(),
     }
+}
+
+fn dot(left: &[f64], right: &[f32]) -> f64 {
+    left.iter().zip(right).map(|(a, b)| a * f64::from(*b)).sum()
 }
 
 /// The inner product of one row's gradient with a direction, in a fixed order of sums.
@@ -192,7 +203,7 @@ fn part(own: &ModuleDirection, module: &ModuleGradients, row: usize) -> f64 {
             let of_pair = |pair: usize| {
                 let v = row_of(v, pair, *input);
                 let outputs = row_of(u, pair, *out).iter().enumerate();
-                outputs.map(|(output, u)| u * dot(row_of(values, output, *input), v)).sum::<f64>()
+                outputs.map(|(output, u)| f64::from(*u) * dot(row_of(values, output, *input), v)).sum::<f64>()
             };
             pairs.map(of_pair).sum()
         }
@@ -208,7 +219,9 @@ fn part(own: &ModuleDirection, module: &ModuleGradients, row: usize) -> f64 {
                     }
                     let outputs = row_of(u, pair, *out).iter().enumerate();
                     sum += outputs
-                        .map(|(output, u)| u * value * values[output * input + *place as usize])
+                        .map(|(output, u)| {
+                            f64::from(*u) * f64::from(*value) * values[output * input + *place as usize]
+                        })
                         .sum::<f64>();
                 }
             }

@@ -7,7 +7,8 @@ use super::damping::damping_of;
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
 use super::margin::MarginWeights;
-use super::symmetric::{Symmetric, TriangleValue, factorised, inverse, triangle_at, triangle_times};
+use super::symmetric::{Symmetric, SymmetricView, factorised, inverse};
+use crate::kernels::KernelError;
 
 /// The damped inverse of the kernel of a member's gradients, (D K' D + c I)^-1 with K' the inner products of the rows'
 /// gradients and D their factors.
@@ -23,7 +24,7 @@ pub struct DualFit {
     pub factors: Vec<f64>,
     /// Diagonal of K (K + c I)^-1: how much of its own fit a row is, 0 to 1.
     pub leverages: Vec<f64>,
-    /// (K + c I)^-1.
+    /// c (K + c I)^-1, no value of which is above 1.
     pub inverse: Symmetric,
 }
 
@@ -55,24 +56,24 @@ impl DualFit {
             kernel[(row, row)] += damping;
         }
         let inverse = inverse(&kernel)?;
-        let leverages = (0..rows).map(|row| leverage(damping, inverse[(row, row)])).collect();
-        Ok(Self { damping, factors, leverages, inverse: Symmetric::of(&inverse) })
+        let leverages = (0..rows).map(|row| leverage(damping * inverse[(row, row)])).collect();
+        Ok(Self { damping, factors, leverages, inverse: Symmetric::of(&inverse, damping) })
     }
 
     /// What solves with this inverse.
     pub fn solver<'a>(&'a self, removal: Option<&'a DualRemoval>) -> DualSolver<'a> {
-        DualSolver { damping: self.damping, inverse: self.inverse.values(), removal }
+        DualSolver { damping: self.damping, inverse: self.inverse.view(), removal }
     }
 }
 
-/// K (K + c I)^-1 = I - c (K + c I)^-1; rounding may leave the ends.
-fn leverage(damping: f64, inverse: f64) -> f64 {
-    (1.0 - damping * inverse).clamp(0.0, 1.0)
+/// K (K + c I)^-1 = I - c (K + c I)^-1, which is `inverse`; rounding may leave the ends.
+fn leverage(inverse: f64) -> f64 {
+    (1.0 - inverse).clamp(0.0, 1.0)
 }
 
 /// Rows that have left the fit, and what takes them out of its inverse: no gradient of theirs is needed.
 ///
-/// For the rows R that stay and the rows S that left, (A_RR)^-1 = B_RR - B_RS (B_SS)^-1 B_SR with B = A^-1.
+/// For the rows R that stay and the rows S that left, (A_RR)^-1 = B_RR - B_RS (B_SS)^-1 B_SR with B = A^-1, or c A^-1 throughout.
 #[derive(Clone, Debug)]
 pub struct DualRemoval {
     rows: Vec<usize>,
@@ -88,10 +89,8 @@ impl DualRemoval {
     ///
     /// # Complexity
     /// O(removed^3).
-    pub fn new(triangle: &[TriangleValue], rows: Vec<usize>) -> Result<Self, CurvatureError> {
-        let block = Mat::from_fn(rows.len(), rows.len(), |row, column| {
-            triangle_at(triangle, rows[row], rows[column])
-        });
+    pub fn new(inverse: SymmetricView<'_>, rows: Vec<usize>) -> Result<Self, CurvatureError> {
+        let block = Mat::from_fn(rows.len(), rows.len(), |row, column| inverse.at(rows[row], rows[column]));
         let identity = Mat::from_fn(rows.len(), rows.len(), |row, column| f64::from(u8::from(row == column)));
         let inverse = if rows.is_empty() { block } else { factorised(&block)?.solve(&identity) };
         Ok(Self { rows, inverse })
@@ -116,33 +115,84 @@ impl DualRemoval {
 pub struct DualSolver<'a> {
     /// c: what was added to the diagonal of the kernel.
     pub damping: f64,
-    /// The lower triangle of the inverse.
-    pub inverse: &'a [TriangleValue],
+    /// c times the inverse.
+    pub inverse: SymmetricView<'a>,
     /// Rows that have left.
     pub removal: Option<&'a DualRemoval>,
 }
 
 impl DualSolver<'_> {
-    /// (K + c I)^-1 times a vector over the rows of the fit; 0 at rows that left, whatever stands there in `right`.
+    /// (K + c I)^-1 times each of several vectors over the rows of the fit, in f64; 0 at rows that left, whatever stands
+    /// there in `rights`.
     ///
     /// # Complexity
-    /// Reads the triangle once.
+    /// Reads the inverse once; O(rows^2 x vectors).
+    pub fn solve_all(&self, rights: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let rights: Vec<Vec<f64>> = rights.iter().map(|right| self.without_removed(right)).collect();
+        let views: Vec<&[f64]> = rights.iter().map(Vec::as_slice).collect();
+        let mut solutions = self.inverse.times_all(&views);
+        solutions.iter_mut().for_each(|solution| self.finish(solution));
+        solutions
+    }
+
+    /// [`solve_all`](Self::solve_all) of one vector.
     pub fn solve(&self, right: &[f64]) -> Vec<f64> {
-        let Some(removal) = self.removal.filter(|removal| !removal.rows.is_empty()) else {
-            return triangle_times(self.inverse, right);
-        };
-        let mut right = right.to_vec();
-        removal.rows.iter().for_each(|row| right[*row] = 0.0);
-        let mut solution = triangle_times(self.inverse, &right);
-        let at_removed: Vec<f64> = removal.rows.iter().map(|row| solution[*row]).collect();
-        let weights = removal.solve(&at_removed);
-        for (row, value) in solution.iter_mut().enumerate() {
-            let columns = removal.rows.iter().zip(&weights);
-            *value -=
-                columns.map(|(column, weight)| triangle_at(self.inverse, row, *column) * weight).sum::<f64>();
+        self.solve_all(&[right.to_vec()]).pop().unwrap_or_default()
+    }
+
+    /// [`solve`](Self::solve) as far as f32 values tell it: enough to find the rows that matter.
+    ///
+    /// # Errors
+    /// The inverse is not that of as many rows as there are values.
+    ///
+    /// # Complexity
+    /// Reads half of the bytes of the inverse once.
+    pub fn solve_nearly(&self, right: &[f64]) -> Result<Vec<f64>, KernelError> {
+        let mut solution = self.inverse.times_nearly(&self.without_removed(right))?;
+        self.finish(&mut solution);
+        Ok(solution)
+    }
+
+    /// What [`solve`](Self::solve) gives for some rows of the fit.
+    ///
+    /// # Complexity
+    /// O((rows asked for + removed) x rows of the fit).
+    pub fn solve_rows(&self, right: &[f64], rows: &[usize]) -> Vec<f64> {
+        let right = self.without_removed(right);
+        let removed = self.removed();
+        let asked: Vec<usize> = rows.iter().chain(removed).copied().collect();
+        let mut products = self.inverse.rows_times(&asked, &right);
+        let at_removed = products.split_off(rows.len());
+        let weights = self.removal.map_or_else(Vec::new, |removal| removal.solve(&at_removed));
+        for (row, value) in rows.iter().zip(&mut products) {
+            let taken = removed.iter().zip(&weights);
+            *value -= taken.map(|(column, weight)| self.inverse.at(*row, *column) * weight).sum::<f64>();
+            *value = if removed.contains(row) { 0.0 } else { *value / self.damping };
         }
-        removal.rows.iter().for_each(|row| solution[*row] = 0.0);
-        solution
+        products
+    }
+
+    fn removed(&self) -> &[usize] {
+        self.removal.map_or(&[], |removal| &removal.rows)
+    }
+
+    fn without_removed(&self, right: &[f64]) -> Vec<f64> {
+        let mut right = right.to_vec();
+        self.removed().iter().for_each(|row| right[*row] = 0.0);
+        right
+    }
+
+    /// From a product with the stored inverse to the solution: rows that left are taken out, and c divided away.
+    fn finish(&self, product: &mut [f64]) {
+        let removed = self.removed();
+        let at_removed: Vec<f64> = removed.iter().map(|row| product[*row]).collect();
+        let weights = self.removal.map_or_else(Vec::new, |removal| removal.solve(&at_removed));
+        for (row, value) in product.iter_mut().enumerate() {
+            let taken = removed.iter().zip(&weights);
+            *value -= taken.map(|(column, weight)| self.inverse.at(row, *column) * weight).sum::<f64>();
+            *value /= self.damping;
+        }
+        removed.iter().for_each(|row| product[*row] = 0.0);
     }
 
     /// The leverage of a row of the fit.
@@ -150,13 +200,13 @@ impl DualSolver<'_> {
     /// # Complexity
     /// O(removed^2).
     pub fn leverage(&self, row: usize) -> f64 {
-        let mut own = triangle_at(self.inverse, row, row);
+        let mut own = self.inverse.at(row, row);
         if let Some(removal) = self.removal {
             let column: Vec<f64> =
-                removal.rows.iter().map(|removed| triangle_at(self.inverse, row, *removed)).collect();
+                removal.rows.iter().map(|removed| self.inverse.at(row, *removed)).collect();
             own -= removal.solve(&column).iter().zip(&column).map(|(a, b)| a * b).sum::<f64>();
         }
-        leverage(self.damping, own)
+        leverage(own)
     }
 }
 
@@ -172,7 +222,7 @@ mod tests {
 
     pub(crate) fn gradients(rows: usize, seed: u64) -> MemberGradients {
         let mut random = RandomStream::new(seed);
-        let mut values = |count: usize| (0..count).map(|_| random.unit() - 0.4).collect::<Vec<_>>();
+        let mut values = |count: usize| (0..count).map(|_| (random.unit() - 0.4) as f32).collect::<Vec<_>>();
         let factored =
             ModuleGradients::Factored { rank: 2, out: 3, input: 4, u: values(rows * 6), v: values(rows * 8) };
         let dense = ModuleGradients::Dense { out: 2, input: 2, matrix: values(rows * 4) };
@@ -253,7 +303,7 @@ mod tests {
         let (rows, query) = (gradients(24, 5), gradients(1, 6));
         let all = DualFit::fit(&rows, &weights(24), RATIO).unwrap();
         let gone = vec![3, 10, 23];
-        let removal = DualRemoval::new(all.inverse.values(), gone.clone()).unwrap();
+        let removal = DualRemoval::new(all.inverse.view(), gone.clone()).unwrap();
         let right: Vec<f64> = query
             .inner_products(&rows)
             .iter()
@@ -278,7 +328,17 @@ mod tests {
             assert!((all.solver(Some(&removal)).leverage(*row) - expected).abs() < 1e-9);
         }
         assert!(gone.iter().all(|row| found[*row] == 0.0));
-        let nobody = DualRemoval::new(all.inverse.values(), Vec::new()).unwrap();
+        // Some rows, and all of them in f32.
+        let solver = all.solver(Some(&removal));
+        let some = [23, 0, 11, 3];
+        for (row, value) in some.iter().zip(solver.solve_rows(&right, &some)) {
+            assert!((value - found[*row]).abs() <= 1e-12 * found[*row].abs(), "row {row}");
+        }
+        let largest = found.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        for (nearly, exact) in solver.solve_nearly(&right).unwrap().iter().zip(&found) {
+            assert!((nearly - exact).abs() <= 1e-4 * largest, "{nearly} {exact}");
+        }
+        let nobody = DualRemoval::new(all.inverse.view(), Vec::new()).unwrap();
         assert_eq!(all.solver(Some(&nobody)).solve(&right), all.solver(None).solve(&right));
     }
 

@@ -5,10 +5,14 @@ use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::format::{ModuleEncoding, SPARSE_PADDING};
+use crate::kernels::{Kernels, WideQuery};
 use crate::sketch::{SketchLayout, SketchRows};
 
 /// Rows of one block of a kernel: the products of two blocks stay in the cache.
 const BLOCK_ROWS: usize = 256;
+
+/// Rows up to which each is compared with the others by itself.
+const SINGLE_ROWS_MAX: usize = 4;
 
 /// One module's gradients of many rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,9 +26,9 @@ pub enum ModuleGradients {
         /// Values of a vector v.
         input: usize,
         /// rows x rank x out.
-        u: Vec<f64>,
+        u: Vec<f32>,
         /// rows x rank x input.
-        v: Vec<f64>,
+        v: Vec<f32>,
     },
     /// Factored, where v names its places.
     Sparse {
@@ -37,9 +41,9 @@ pub enum ModuleGradients {
         /// Width of a whole vector v.
         input: usize,
         /// rows x rank x out.
-        u: Vec<f64>,
+        u: Vec<f32>,
         /// rows x rank x terms.
-        v: Vec<f64>,
+        v: Vec<f32>,
         /// rows x terms.
         places: Vec<u32>,
     },
@@ -50,7 +54,7 @@ pub enum ModuleGradients {
         /// Columns of a matrix.
         input: usize,
         /// rows x out x input.
-        matrix: Vec<f64>,
+        matrix: Vec<f32>,
     },
 }
 
@@ -111,18 +115,18 @@ impl MemberGradients {
         let terms = layout.terms_a_row();
         for (number, module) in self.modules.iter_mut().enumerate() {
             let (first, second) = layout.places(member, number);
-            let wide = |range: std::ops::Range<usize>| values[range].iter().map(|value| f64::from(*value));
+            let own = |range: std::ops::Range<usize>| &values[range];
             match module {
-                ModuleGradients::Dense { matrix, .. } => matrix.extend(wide(first)),
+                ModuleGradients::Dense { matrix, .. } => matrix.extend(own(first)),
                 ModuleGradients::Factored { u, v, .. } => {
-                    u.extend(wide(first));
-                    v.extend(second.into_iter().flat_map(wide));
+                    u.extend(own(first));
+                    v.extend(second.into_iter().flat_map(own));
                 }
                 ModuleGradients::Sparse { u, v, places, .. } => {
-                    u.extend(wide(first));
-                    v.extend(second.into_iter().flat_map(wide));
-                    let own = layout.terms_of(number);
-                    places.extend(&rows.terms[row * terms + own.start..row * terms + own.end]);
+                    u.extend(own(first));
+                    v.extend(second.into_iter().flat_map(own));
+                    let named = layout.terms_of(number);
+                    places.extend(&rows.terms[row * terms + named.start..row * terms + named.end]);
                 }
             }
         }
@@ -137,8 +141,8 @@ impl MemberGradients {
     /// Some of the rows, in the order named; those that are not there are left out.
     pub fn subset(&self, rows: &[usize]) -> Self {
         let rows: Vec<usize> = rows.iter().copied().filter(|row| *row < self.rows).collect();
-        let take = |values: &[f64], width: usize| {
-            rows.iter().flat_map(|row| slice(values, *row, 1, width)).copied().collect::<Vec<f64>>()
+        let take = |values: &[f32], width: usize| {
+            rows.iter().flat_map(|row| slice(values, *row, 1, width)).copied().collect::<Vec<f32>>()
         };
         let modules = self.modules.iter().map(|module| match module {
             ModuleGradients::Factored { rank, out, input, u, v } => ModuleGradients::Factored {
@@ -155,7 +159,7 @@ impl MemberGradients {
                 input: *input,
                 u: take(u, rank * out),
                 v: take(v, rank * terms),
-                places: rows.iter().flat_map(|row| slice_u32(places, *row, *terms)).copied().collect(),
+                places: rows.iter().flat_map(|row| slice(places, *row, 1, *terms)).copied().collect(),
             },
             ModuleGradients::Dense { out, input, matrix } => {
                 ModuleGradients::Dense { out: *out, input: *input, matrix: take(matrix, out * input) }
@@ -179,12 +183,27 @@ impl MemberGradients {
     /// # Complexity
     /// O(rows x other rows x values of a row), in parallel.
     pub fn inner_products(&self, other: &Self) -> Vec<f64> {
+        if self.rows <= SINGLE_ROWS_MAX {
+            return (0..self.rows).flat_map(|row| self.products_of_row(row, other)).collect();
+        }
         let mut products = vec![0.0; self.rows * other.rows];
         products.par_chunks_mut(BLOCK_ROWS * other.rows.max(1)).enumerate().for_each(|(block, out)| {
             let first = block * BLOCK_ROWS;
             let count = out.len() / other.rows.max(1);
             for (own, other_module) in self.modules.iter().zip(&other.modules) {
                 add_products((own, first, count), (other_module, 0, other.rows), out);
+            }
+        });
+        products
+    }
+
+    /// Inner products of one row with others. As a product of matrices it would first be written out in f64; here each value
+    /// is read once, where it lies.
+    fn products_of_row(&self, row: usize, other: &Self) -> Vec<f64> {
+        let mut products = vec![0.0; other.rows];
+        products.par_chunks_mut(BLOCK_ROWS).enumerate().for_each(|(block, out)| {
+            for (own, module) in self.modules.iter().zip(&other.modules) {
+                add_products_of_row((own, row), (module, block * BLOCK_ROWS), out);
             }
         });
         products
@@ -234,6 +253,50 @@ impl MemberGradients {
     }
 }
 
+/// Adds the inner products of one row with as many others as `out` has places for, from row `first` on.
+fn add_products_of_row(
+    (own, row): (&ModuleGradients, usize),
+    (other, first): (&ModuleGradients, usize),
+    out: &mut [f64],
+) {
+    let dots = |vector: &[f32], others: &[f32]| {
+        let mut sums = vec![0.0; others.len() / vector.len().max(1)];
+        // Lengths that do not fit are those of two layouts, which are never compared.
+        let _ = Kernels::best().dots_of(&WideQuery::new(vector), others, &mut sums);
+        sums
+    };
+    match (own, other) {
+        (
+            ModuleGradients::Factored { rank, out: outputs, input, u, v },
+            ModuleGradients::Factored { u: other_u, v: other_v, .. },
+        ) => {
+            let other_u = slice(other_u, first, out.len(), rank * outputs);
+            let other_v = slice(other_v, first, out.len(), rank * input);
+            for pair in row * rank..(row + 1) * rank {
+                let outer = dots(slice(u, pair, 1, *outputs), other_u);
+                let inner = dots(slice(v, pair, 1, *input), other_v);
+                for ((place, outer), inner) in
+                    out.iter_mut().zip(outer.chunks(*rank)).zip(inner.chunks(*rank))
+                {
+                    *place += outer.iter().zip(inner).map(|(outer, inner)| outer * inner).sum::<f64>();
+                }
+            }
+        }
+        (
+            ModuleGradients::Dense { out: outputs, input, matrix },
+            ModuleGradients::Dense { matrix: other, .. },
+        ) => {
+            let values = outputs * input;
+            let whole = dots(slice(matrix, row, 1, values), slice(other, first, out.len(), values));
+            out.iter_mut().zip(whole).for_each(|(place, product)| *place += product);
+        }
+        _ => {
+            let count = out.len();
+            add_products((own, row, 1), (other, first, count), out);
+        }
+    }
+}
+
 /// Some rows of a module: the first, and how many.
 type Rows<'a> = (&'a ModuleGradients, usize, usize);
 
@@ -278,16 +341,22 @@ fn add_products(left: Rows<'_>, right: Rows<'_>, out: &mut [f64]) {
     }
 }
 
-fn slice(values: &[f64], first: usize, count: usize, width: usize) -> &[f64] {
+fn slice<T>(values: &[T], first: usize, count: usize, width: usize) -> &[T] {
     &values[first * width..(first + count) * width]
 }
 
+/// Values in f64.
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
 /// Inner products of all vectors of `width` values in `left` with all in `right`.
-fn products(left: &[f64], right: &[f64], width: usize) -> Mat<f64> {
+fn products(left: &[f32], right: &[f32], width: usize) -> Mat<f64> {
     let (rows, columns) = (left.len() / width, right.len() / width);
     let mut product = Mat::zeros(rows, columns);
-    let left = MatRef::from_row_major_slice(left, rows, width);
-    let right = MatRef::from_row_major_slice(right, columns, width);
+    let (left, right) = (wide(left), wide(right));
+    let left = MatRef::from_row_major_slice(&left, rows, width);
+    let right = MatRef::from_row_major_slice(&right, columns, width);
     matmul(&mut product, Accum::Replace, left, right.transpose(), 1.0, Par::Seq);
     product
 }
@@ -330,8 +399,8 @@ fn sparse_product((left, row): (&ModuleGradients, usize), (right, column): (&Mod
         return 0.0;
     };
     let mut shared = Vec::new();
-    for (at, place) in slice_u32(places, row, *terms).iter().enumerate() {
-        for (other_at, other) in slice_u32(other_places, column, *terms).iter().enumerate() {
+    for (at, place) in slice(places, row, 1, *terms).iter().enumerate() {
+        for (other_at, other) in slice(other_places, column, 1, *terms).iter().enumerate() {
             if place == other && *place != SPARSE_PADDING {
                 shared.push((at, other_at));
             }
@@ -343,18 +412,15 @@ fn sparse_product((left, row): (&ModuleGradients, usize), (right, column): (&Mod
     let mut total = 0.0;
     for own in row * rank..(row + 1) * rank {
         for other in column * rank..(column + 1) * rank {
+            let product = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
             let inner: f64 = shared
                 .iter()
-                .map(|(at, other_at)| v[own * terms + at] * other_v[other * terms + other_at])
+                .map(|(at, other_at)| product((&v[own * terms + at], &other_v[other * terms + other_at])))
                 .sum();
             let outer: f64 =
-                slice(u, own, 1, *out).iter().zip(slice(other_u, other, 1, *out)).map(|(a, b)| a * b).sum();
+                slice(u, own, 1, *out).iter().zip(slice(other_u, other, 1, *out)).map(product).sum();
             total += outer * inner;
         }
     }
     total
-}
-
-fn slice_u32(values: &[u32], row: usize, width: usize) -> &[u32] {
-    &values[row * width..(row + 1) * width]
 }

@@ -3,20 +3,29 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Accum, Mat, MatRef, Par};
+use rayon::prelude::*;
 
 use super::damping::damping_of;
 use super::direction::Direction;
 use super::error::CurvatureError;
-use super::gradients::MemberGradients;
+use super::gradients::{MemberGradients, ModuleGradients, wide};
 use super::margin::MarginWeights;
-use super::symmetric::{TriangleValue, factorised, inverse};
+use super::symmetric::{factorised, inverse};
+use crate::base::ElementType;
+use crate::kernels::{Kernels, WideQuery};
 
 /// Rows whose whole gradients are held at a time.
 const BLOCK_ROWS: usize = 64;
 
+/// Parameters whose sums one thread adds to.
+const PART_PARAMETERS: usize = 2048;
+
 /// What is added to the diagonal of the landmarks' own kernel, as a share of its mean: keeps the factorisation of nearly
 /// equal landmarks from failing.
 const LANDMARK_JITTER: f64 = 1e-5;
+
+/// One value of the matrix over landmarks as it stands in a file: little-endian f64.
+pub type MixingValue = [u8; 8];
 
 /// One value of the sums as it stands in a file: little-endian f32.
 pub type SumValue = [u8; 4];
@@ -37,7 +46,7 @@ pub struct LandmarkFit {
     /// D: what each landmark's gradient is multiplied by.
     pub factors: Vec<f64>,
     /// L^-T (U^T U + c I)^-1, row by row.
-    pub mixing: Vec<TriangleValue>,
+    pub mixing: Vec<MixingValue>,
     /// The vectors h, one after the other.
     pub sums: Vec<SumValue>,
 }
@@ -94,32 +103,90 @@ impl LandmarkFit {
     /// O(landmarks x (parameters + landmarks)).
     pub fn landmark_weights(
         factors: &[f64],
-        mixing: &[TriangleValue],
+        mixing: &[MixingValue],
         sums: &[SumValue],
         gradients: &MemberGradients,
         row: usize,
     ) -> Vec<f64> {
-        let whole: Vec<f64> = Direction::of_row(gradients, row)
-            .modules()
-            .iter()
-            .flat_map(|module| module.values.iter().copied())
-            .collect();
-        let width = whole.len().max(1);
-        let products: Vec<f64> = sums
-            .chunks_exact(width)
-            .map(|sums| {
-                sums.iter().zip(&whole).map(|(sum, value)| f64::from(f32::from_le_bytes(*sum)) * value).sum()
-            })
-            .collect();
+        let products = sum_products(sums, factors.len(), &gradients.subset(&[row]));
         mixing
-            .chunks_exact(factors.len().max(1))
+            .par_chunks_exact(factors.len().max(1))
             .zip(factors)
-            .map(|(mixing, factor)| {
-                let products = mixing.iter().zip(&products);
-                -factor * products.map(|(weight, product)| f64::from_le_bytes(*weight) * product).sum::<f64>()
-            })
+            .map(|(mixing, factor)| -factor * mixed(mixing, &products))
             .collect()
     }
+}
+
+/// The inner product of each landmark's sum h with one row's gradient. A factored gradient is not written out: its input
+/// side is compared with each row of the sums' matrices.
+fn sum_products(sums: &[SumValue], landmarks: usize, gradient: &MemberGradients) -> Vec<f64> {
+    let own: Vec<RowModule> = gradient.modules().iter().map(RowModule::new).collect();
+    let width: usize = own.iter().map(|module| module.values).sum();
+    if width == 0 {
+        return vec![0.0; landmarks];
+    }
+    sums.par_chunks_exact(width)
+        .map(|sums| {
+            let (mut total, mut start) = (0.0, 0);
+            for module in &own {
+                total += module.product(sums[start..start + module.values].as_flattened());
+                start += module.values;
+            }
+            total
+        })
+        .collect()
+}
+
+/// One module of one row's gradient, ready to be compared with matrices.
+struct RowModule {
+    /// Values of the whole matrix.
+    values: usize,
+    /// For each pair of vectors the output side, and the input side; the whole matrix as one row otherwise.
+    pairs: Vec<(Vec<f64>, WideQuery)>,
+}
+
+impl RowModule {
+    fn new(module: &ModuleGradients) -> Self {
+        let (out, input) = module.shape();
+        let pairs = match module {
+            ModuleGradients::Factored { u, v, .. } => {
+                u.chunks_exact(out).map(wide).zip(v.chunks_exact(input).map(WideQuery::new)).collect()
+            }
+            _ => {
+                let direction = Direction::of_row(&MemberGradients::new(1, vec![module.clone()]), 0);
+                let whole = direction.modules().iter().flat_map(|own| &own.values);
+                let whole: Vec<f32> = whole.map(|value| *value as f32).collect();
+                vec![(vec![1.0], WideQuery::new(&whole))]
+            }
+        };
+        Self { values: out * input, pairs }
+    }
+
+    fn product(&self, matrix: &[u8]) -> f64 {
+        let mut total = 0.0;
+        for (u, v) in &self.pairs {
+            let mut through = vec![0.0; u.len()];
+            // The matrix has as many values as the gradient: they were counted before.
+            let _ = Kernels::best().dots_wide(ElementType::F32, v, matrix, &mut through);
+            total += u.iter().zip(&through).map(|(a, b)| a * b).sum::<f64>();
+        }
+        total
+    }
+}
+
+/// A row of the matrix over landmarks times a vector, in eight sums.
+fn mixed(mixing: &[MixingValue], vector: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let ((weights, weight_rest), (values, value_rest)) =
+        (mixing.as_chunks::<LANES>(), vector.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (weights, values) in weights.iter().zip(values) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from_le_bytes(weights[lane]) * values[lane];
+        }
+    }
+    let rest = weight_rest.iter().zip(value_rest).map(|(weight, value)| f64::from_le_bytes(*weight) * value);
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// U^T U, and the vectors h.
@@ -131,7 +198,10 @@ fn sum_up(
 ) -> (Mat<f64>, Vec<SumValue>) {
     let (count, width) = (factors.len(), gradients.parameters() as usize);
     let mut inner: Mat<f64> = Mat::zeros(count, count);
-    let mut sums: Mat<f64> = Mat::zeros(width, count);
+    let mut parts: Vec<Mat<f64>> = (0..width)
+        .step_by(PART_PARAMETERS)
+        .map(|first| Mat::zeros(PART_PARAMETERS.min(width - first), count))
+        .collect();
     for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
         let rows: Vec<usize> = (first..gradients.rows().min(first + BLOCK_ROWS)).collect();
         let block = gradients.subset(&rows);
@@ -146,30 +216,33 @@ fn sum_up(
         for (at, row) in rows.iter().enumerate() {
             let own = factor(*row);
             let direction = Direction::of_row(&block, at);
-            whole.extend(
-                direction
-                    .modules()
-                    .iter()
-                    .flat_map(|module| module.values.iter().map(move |value| own * value)),
-            );
+            let values = direction.modules().iter().flat_map(|module| &module.values);
+            whole.extend(values.map(|value| own * value));
         }
         let whole = MatRef::from_row_major_slice(whole.as_slice(), rows.len(), width);
-        matmul(&mut sums, Accum::Add, whole.transpose(), through.transpose(), 1.0, Par::Seq);
+        parts.par_iter_mut().enumerate().for_each(|(part, sums)| {
+            let own = whole.subcols(part * PART_PARAMETERS, sums.nrows());
+            matmul(sums, Accum::Add, own.transpose(), through.transpose(), 1.0, Par::Seq);
+        });
     }
-    let values = (0..count).flat_map(|landmark| (0..width).map(move |at| (at, landmark)));
-    (inner, values.map(|(at, landmark)| (sums[(at, landmark)] as f32).to_le_bytes()).collect())
+    let mut sums = Vec::with_capacity(count * width);
+    for landmark in 0..count {
+        for part in &parts {
+            sums.extend(part.col(landmark).iter().map(|value| (*value as f32).to_le_bytes()));
+        }
+    }
+    (inner, sums)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::dual::DualFit;
-    use super::super::gradients::ModuleGradients;
     use super::*;
     use crate::base::RandomStream;
 
     fn gradients(rows: usize, seed: u64) -> MemberGradients {
         let mut random = RandomStream::new(seed);
-        let mut values = |count: usize| (0..count).map(|_| random.unit() - 0.4).collect::<Vec<_>>();
+        let mut values = |count: usize| (0..count).map(|_| (random.unit() - 0.4) as f32).collect::<Vec<_>>();
         let first =
             ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(rows * 4), v: values(rows * 6) };
         let second =

@@ -16,6 +16,7 @@
 //! | `landmarks.rs` | the inverse over rows through a few of them |
 //! | `leave_one_out.rs` | what the other rows say of each row's label |
 //! | `margin.rs` | weights of the margin kernel |
+//! | `packed.rs` | a direction laid out for many rows, in f32 |
 //! | `primal.rs` | the inverse in the space of parameters |
 //! | `symmetric.rs` | symmetric matrices, of which half is kept |
 
@@ -29,6 +30,7 @@ mod kind;
 mod landmarks;
 mod leave_one_out;
 mod margin;
+mod packed;
 mod primal;
 mod symmetric;
 
@@ -39,8 +41,9 @@ pub use dual::{DualFit, DualRemoval, DualSolver};
 pub use error::CurvatureError;
 pub use gradients::{MemberGradients, ModuleGradients};
 pub use kind::{CurvatureForm, CurvatureKind};
-pub use landmarks::{LandmarkFit, SumValue};
+pub use landmarks::{LandmarkFit, MixingValue, SumValue};
 pub use leave_one_out::leave_one_out_ridge;
 pub use margin::MarginWeights;
+pub use packed::PackedDirection;
 pub use primal::PrimalFit;
-pub use symmetric::{Symmetric, TriangleValue};
+pub use symmetric::{HalfValue, Symmetric, SymmetricView};

@@ -8,7 +8,7 @@ use super::direction::{Direction, ModuleDirection};
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
 use super::margin::MarginWeights;
-use super::symmetric::{Symmetric, TriangleValue, inverse, triangle_times};
+use super::symmetric::{Symmetric, SymmetricView, inverse};
 use crate::base::limits::PRIMAL_PARAMETERS_MAX;
 
 /// Rows whose whole gradients are held at a time.
@@ -58,7 +58,8 @@ impl PrimalFit {
         for at in 0..size {
             sum[(at, at)] += damping;
         }
-        Ok(Self { rows: gradients.rows(), damping, inverse: Symmetric::of(&inverse(&sum)?) })
+        let inverse = Symmetric::of(&inverse(&sum)?, damping);
+        Ok(Self { rows: gradients.rows(), damping, inverse })
     }
 
     /// c: what was added to the diagonal.
@@ -66,28 +67,27 @@ impl PrimalFit {
         self.damping
     }
 
-    /// The inverse.
+    /// c times the inverse.
     pub fn inverse(&self) -> &Symmetric {
         &self.inverse
     }
 
     /// The direction of a row of gradients: n (sum + c I)^-1 g.
     pub fn direction(&self, gradients: &MemberGradients, row: usize) -> Direction {
-        Self::direction_of(self.inverse.values(), self.rows, gradients, row)
+        Self::direction_of(self.inverse.view(), self.rows as f64 / self.damping, gradients, row)
     }
 
-    /// [`direction`](Self::direction) by the lower triangle of an inverse that was fitted to `fitted_rows` rows.
+    /// [`direction`](Self::direction) by c times the inverse; `scale` is n / c.
     pub fn direction_of(
-        triangle: &[TriangleValue],
-        fitted_rows: usize,
+        inverse: SymmetricView<'_>,
+        scale: f64,
         gradients: &MemberGradients,
         row: usize,
     ) -> Direction {
-        let mut solution = triangle_times(triangle, &whole(gradients, row)).into_iter();
+        let mut solution = inverse.times(&whole(gradients, row)).into_iter();
         let modules = gradients.modules().iter().map(|module| {
             let (out, input) = module.shape();
-            let values =
-                solution.by_ref().take(out * input).map(|value| fitted_rows as f64 * value).collect();
+            let values = solution.by_ref().take(out * input).map(|value| scale * value).collect();
             ModuleDirection { out, input, values }
         });
         Direction::of_modules(modules.collect())

@@ -8,7 +8,7 @@ use super::gradient_rows::GradientRows;
 use super::snapshot::Snapshot;
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, MarginWeights, MemberGradients,
-    TriangleValue,
+    SymmetricView,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::sketch::SketchRows;
@@ -159,6 +159,10 @@ impl OpenCurvature {
         if kind == CurvatureKind::Margin {
             opened.weights = margin_weights(rows)?;
         }
+        if matches!(form, CurvatureForm::Dual | CurvatureForm::Primal) {
+            let order = if form == CurvatureForm::Dual { record.rows } else { empty.parameters() };
+            opened.check_inverses(order, members)?;
+        }
         if form == CurvatureForm::Landmarks {
             opened.landmarks = opened.landmark_rows(rows)?;
         }
@@ -166,6 +170,20 @@ impl OpenCurvature {
             opened.fitted = Some(opened.fitted_rows(snapshot, rows)?);
         }
         Ok(opened)
+    }
+
+    /// Checks that there is an inverse of so many rows for each member.
+    fn check_inverses(&self, order: u64, members: usize) -> Result<(), FileError> {
+        let values = order.checked_add(1).and_then(|next| order.checked_mul(next)).map(|twice| twice / 2);
+        let bytes = values.and_then(|values| values.checked_mul(4 * members as u64));
+        for tag in [curvature_section::INVERSE, curvature_section::INVERSE_REST] {
+            if Some(section(&self.file, tag)?.len() as u64) != bytes {
+                return Err(self
+                    .file
+                    .content_error(format!("it has not an inverse of {order} rows for each member")));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the landmarks.
@@ -275,7 +293,7 @@ impl OpenCurvature {
             fitted.places.push(place);
         }
         for member in 0..members {
-            let removal = DualRemoval::new(self.triangle(member)?, fitted.missing.clone());
+            let removal = DualRemoval::new(self.inverse(member)?, fitted.missing.clone());
             fitted.removals.push(removal.map_err(|source| GradientError::Curvature { member, source })?);
         }
         Ok(fitted)
@@ -295,20 +313,28 @@ impl OpenCurvature {
         Ok((GradientRows::print(segment, row)? == print).then_some(place))
     }
 
-    /// The lower triangle of a member's inverse.
-    pub(super) fn triangle(&self, member: usize) -> Result<&[TriangleValue], FileError> {
-        let values = section(&self.file, curvature_section::INVERSE)?.as_chunks::<8>().0;
+    /// c times a member's inverse.
+    pub(super) fn inverse(&self, member: usize) -> Result<SymmetricView<'_>, FileError> {
         let members = self.head.damping.len().max(1);
-        let size = values.len() / members;
-        values
-            .get(member * size..(member + 1) * size)
-            .ok_or_else(|| self.file.content_error("it has not one inverse for each member"))
+        let of_member = |tag: u32| {
+            let values = section(&self.file, tag)?.as_chunks::<4>().0;
+            let size = values.len() / members;
+            let own = values.get(member * size..(member + 1) * size);
+            own.ok_or_else(|| self.file.content_error("it has not one inverse for each member"))
+        };
+        let (high, low) =
+            (of_member(curvature_section::INVERSE)?, of_member(curvature_section::INVERSE_REST)?);
+        if high.len() == low.len() {
+            Ok(SymmetricView { high, low })
+        } else {
+            Err(self.file.content_error("its inverses have halves of two sizes"))
+        }
     }
 
     /// What solves over the rows of a dual fit.
     pub(super) fn solver(&self, member: usize) -> Result<DualSolver<'_>, FileError> {
         let removal = self.fitted.as_ref().and_then(|fitted| fitted.removals.get(member));
-        Ok(DualSolver { damping: self.damping(member), inverse: self.triangle(member)?, removal })
+        Ok(DualSolver { damping: self.damping(member), inverse: self.inverse(member)?, removal })
     }
 
     /// What was added to the diagonal of a member's matrix.

@@ -11,7 +11,7 @@ use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MA
 use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, LandmarkFit,
-    MarginWeights, MemberGradients, PrimalFit, TriangleValue,
+    MarginWeights, MemberGradients, PrimalFit, SymmetricView,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::storage::write_curvature_file;
@@ -347,11 +347,11 @@ impl MemberFit {
         }
     }
 
-    fn triangle(&self) -> &[TriangleValue] {
+    fn inverse(&self) -> Option<SymmetricView<'_>> {
         match self {
-            Self::Dual(fit) => fit.inverse.values(),
-            Self::Primal(fit) => fit.inverse().values(),
-            _ => &[],
+            Self::Dual(fit) => Some(fit.inverse.view()),
+            Self::Primal(fit) => Some(fit.inverse().view()),
+            _ => None,
         }
     }
 }
@@ -408,9 +408,12 @@ impl FileParts {
         if !self.weights.is_empty() {
             sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
         }
-        let triangles: Vec<&[u8]> = fits.iter().map(|fit| fit.triangle().as_flattened()).collect();
-        if triangles.iter().any(|triangle| !triangle.is_empty()) {
-            sections.push((curvature_section::INVERSE, triangles));
+        let inverses: Vec<SymmetricView<'_>> = fits.iter().filter_map(MemberFit::inverse).collect();
+        if !inverses.is_empty() {
+            let pieces = inverses.iter().map(|inverse| inverse.high.as_flattened()).collect();
+            sections.push((curvature_section::INVERSE, pieces));
+            let pieces = inverses.iter().map(|inverse| inverse.low.as_flattened()).collect();
+            sections.push((curvature_section::INVERSE_REST, pieces));
         }
         let through: Vec<&LandmarkFit> = fits
             .iter()

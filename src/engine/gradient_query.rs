@@ -5,14 +5,14 @@ use std::time::Instant;
 use super::answer::{Answer, Hit, QueryInput, QueryStages, Without};
 use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
+use super::gradient_lengths::lengths;
+use super::gradient_question::{AskedGradients, Precision, Wanted};
+use super::gradient_ranking::rank;
 use super::gradient_rows::GradientRows;
-use super::gradient_scores::{AskedGradients, QuestionScores, Wanted, lengths, scores};
+use super::gradient_scores::{QuestionScores, scores};
 use super::query_error::QueryError;
-use super::scan::Keys;
 use super::snapshot::Snapshot;
-use crate::attribution::{
-    Moments, RankCounter, RankedRows, ScoreChunk, ScoreKind, ScoredRow, Selection, Side,
-};
+use crate::attribution::{Moments, RankCounter, RankedRows, ScoreChunk, ScoreKind, ScoredRow, Side};
 use crate::base::{Cancel, RowId, RowSet};
 use crate::curvature::{CurvatureKind, MarginWeights};
 use crate::encoder::GradientRow;
@@ -139,7 +139,7 @@ impl Snapshot {
             ));
         }
         let rows = self.gradient_rows(query.column.as_deref())?;
-        let (wanted, at_once) = (query.wanted(), rows.questions_at_once());
+        let (wanted, at_once) = (query.wanted_for_rows(), rows.questions_at_once());
         self.inner.context.pool.install(|| {
             let curvature = self.curvature(&rows, query.curvature)?;
             let eligible = self.chosen_rows(&rows, query.filter.as_deref())?;
@@ -149,9 +149,11 @@ impl Snapshot {
             for inputs in inputs.chunks(at_once) {
                 let asked = self.asked(&rows, inputs, &query.only_members)?;
                 let all = scores(&rows, &curvature, &asked, wanted, cancel)?;
-                for (input, scores) in inputs.iter().zip(all) {
-                    let asker = Asker { snapshot: self, rows: &rows, curvature: &curvature, query, cancel };
-                    let mut answer = asker.answer(input, &scores, &eligible, without.as_deref())?;
+                for (number, (input, scores)) in inputs.iter().zip(all).enumerate() {
+                    let asked = (&asked, number);
+                    let curvature = &curvature;
+                    let asker = Asker { snapshot: self, rows: &rows, curvature, query, asked, cancel };
+                    let mut answer = asker.answer(input, scores, &eligible, without.as_deref())?;
                     answer.elapsed = begun.elapsed();
                     answers.push(answer);
                 }
@@ -320,7 +322,14 @@ impl GradientQuery {
             kind: self.kind,
             is_standardised: self.members == MemberScores::Standardised,
             has_parts: self.layers,
+            precision: Precision::Exact,
         }
+    }
+
+    /// What is wanted of all rows where a few will be told: where nothing else is made of the scores, near ones say which.
+    fn wanted_for_rows(&self) -> Wanted {
+        let is_exact = self.layers || self.without.is_some();
+        Wanted { precision: if is_exact { Precision::Exact } else { Precision::Nearly }, ..self.wanted() }
     }
 }
 
@@ -332,47 +341,40 @@ impl GradientRows<'_> {
 }
 
 /// One question and all that its answer is made from.
-struct Asker<'a> {
-    snapshot: &'a Snapshot,
-    rows: &'a GradientRows<'a>,
-    curvature: &'a OpenCurvature,
-    query: &'a GradientQuery,
-    cancel: &'a Cancel,
+pub(super) struct Asker<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) rows: &'a GradientRows<'a>,
+    pub(super) curvature: &'a OpenCurvature,
+    pub(super) query: &'a GradientQuery,
+    /// The gradients, and which of them is asked about.
+    pub(super) asked: (&'a AskedGradients, usize),
+    pub(super) cancel: &'a Cancel,
 }
 
 impl Asker<'_> {
     fn answer(
         &self,
         input: &GradientInput<'_>,
-        scores: &QuestionScores,
+        mut scores: QuestionScores,
         eligible: &[RowSet],
         without: Option<&[RowSet]>,
     ) -> Result<Answer, GradientError> {
-        let Self { snapshot, rows, query, .. } = self;
-        let mut selection = Selection::new(query.side, query.k).map_err(QueryError::from)?;
+        let Self { rows, query, .. } = self;
+        let (ranked, all) = rank(self, &mut scores, eligible)?;
+        // Of the scores as they are known of all rows: which of them were looked at closely depends on the filter.
         let mut moments = Moments::new();
-        let keys = Keys(&snapshot.inner.segments);
-        let mut all: Vec<Vec<f64>> = Vec::with_capacity(rows.segments.len());
-        for (segment, eligible) in rows.segments.iter().zip(eligible) {
-            let count = segment.view.segment.record.row_count as usize;
-            let own: Vec<f64> = (0..count).map(|row| scores.score(segment.first + row)).collect();
+        for segment in &rows.segments {
+            let own = scores.of_segment(segment);
             moments.merge(&Moments::of(&ScoreChunk::of_live(RowId(0), &own, segment.view.live.as_deref())));
-            selection.push_chunk(
-                segment.position,
-                &ScoreChunk::of_live(RowId(0), &own, Some(eligible)),
-                &keys,
-            )?;
-            all.push(own);
         }
-        let ranked = selection.into_ranked(&keys)?;
         let shown: Vec<f64> =
             ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
         let mut counter = RankCounter::new(&shown);
         for (segment, own) in rows.segments.iter().zip(&all) {
             counter.add(&ScoreChunk::of_live(RowId(0), own, segment.view.live.as_deref()));
         }
-        let (proponents, opponents) = self.hits(scores, &ranked, &moments, &counter.percentiles())?;
-        let without = without.map(|chosen| self.without(scores, chosen));
+        let (proponents, opponents) = self.hits(&scores, &ranked, &moments, &counter.percentiles())?;
+        let without = without.map(|chosen| self.without(&scores, chosen));
         let live = rows.live_rows();
         Ok(Answer {
             input: match input {
@@ -438,7 +440,7 @@ impl Asker<'_> {
         moments: &Moments,
         percentiles: &[Option<f64>],
     ) -> Result<(Vec<Hit>, Vec<Hit>), GradientError> {
-        let Self { snapshot, rows, curvature, query, cancel } = self;
+        let Self { snapshot, rows, curvature, query, cancel, .. } = self;
         let is_standardised = query.members == MemberScores::Standardised;
         let means = if query.layers {
             Some(scores.part_means(rows, curvature, is_standardised, cancel)?)

@@ -8,12 +8,13 @@ use super::gradient_error::GradientError;
 use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, Checksum, RowId};
+use crate::curvature::MemberGradients;
 use crate::format::{ColumnKind, ColumnRecord};
 use crate::sketch::{Outcome, SketchLayout, SketchRows, SketchSchema, StoredSketches};
 use crate::storage::{ColumnFile, FileError};
 
-/// Values that are decoded at a time: some MiB.
-const BLOCK_VALUES: usize = 1 << 19;
+/// Values that are decoded at a time: half a MiB, which stays in the second-level cache.
+const BLOCK_VALUES: usize = 1 << 17;
 
 /// A segment that has the column.
 pub(super) struct GradientSegment<'a> {
@@ -38,7 +39,7 @@ pub(super) struct GradientBlock<'a> {
     pub(super) segment: &'a GradientSegment<'a>,
     pub(super) first: RowId,
     pub(super) count: u32,
-    pub(super) rows: SketchRows,
+    pub(super) rows: &'a SketchRows,
 }
 
 impl GradientSegment<'_> {
@@ -54,6 +55,13 @@ impl GradientBlock<'_> {
     /// Place of the first row.
     pub(super) fn place(&self) -> usize {
         self.segment.first + self.first.0 as usize
+    }
+
+    /// The gradients at one member's checkpoint.
+    pub(super) fn gradients(&self, layout: &SketchLayout, member: usize) -> MemberGradients {
+        let mut own = MemberGradients::empty(layout);
+        (0..self.count as usize).for_each(|row| own.push(layout, member as u32, self.rows, row));
+        own
     }
 }
 
@@ -137,6 +145,26 @@ impl<'a> GradientRows<'a> {
         is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
         work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
     ) -> Result<Vec<T>, GradientError> {
+        self.map_blocks_read(cancel, is_wanted, work, read_rows)
+    }
+
+    /// [`map_blocks`](Self::map_blocks) without a look whether values are finite, for work whose result shows it.
+    pub(super) fn map_blocks_unchecked<T: Send>(
+        &self,
+        cancel: &Cancel,
+        is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
+        work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
+    ) -> Result<Vec<T>, GradientError> {
+        self.map_blocks_read(cancel, is_wanted, work, read_rows_unchecked)
+    }
+
+    fn map_blocks_read<T: Send>(
+        &self,
+        cancel: &Cancel,
+        is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
+        work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
+        read: ReadRows,
+    ) -> Result<Vec<T>, GradientError> {
         let layout = self.schema.layout();
         let rows = (BLOCK_VALUES / layout.width().max(1)).clamp(1, 1024) as u32;
         let blocks: Vec<(&GradientSegment<'_>, u32)> = self
@@ -152,13 +180,13 @@ impl<'a> GradientRows<'a> {
                 is_wanted(place..place + count as usize)
             })
             .collect();
-        let results = blocks.par_iter().map(|(segment, first)| {
+        // Memory for a block is kept for the next one: asking for it anew costs as much as reading the rows.
+        let results = blocks.par_iter().map_init(SketchRows::default, |decoded, (segment, first)| {
             if cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
             let count = rows.min(segment.view.segment.record.row_count - first);
-            let mut decoded = SketchRows::default();
-            read_rows(&mut decoded, segment.file, layout, RowId(*first), count)?;
+            read(decoded, segment.file, layout, RowId(*first), count)?;
             work(&GradientBlock { segment, first: RowId(*first), count, rows: decoded })
         });
         results.collect()
@@ -176,8 +204,24 @@ impl<'a> GradientRows<'a> {
     }
 }
 
-/// Reads `count` rows from `first` of a column file into `rows`, which are emptied before.
+/// How rows of a column file are read.
+type ReadRows = fn(&mut SketchRows, &ColumnFile, &SketchLayout, RowId, u32) -> Result<(), FileError>;
+
+/// Reads `count` rows from `first` of a column file into `rows`, in place of what was there.
 pub(super) fn read_rows(
+    rows: &mut SketchRows,
+    file: &ColumnFile,
+    layout: &SketchLayout,
+    first: RowId,
+    count: u32,
+) -> Result<(), FileError> {
+    read_rows_unchecked(rows, file, layout, first, count)?;
+    let checked = rows.check_finite(layout);
+    checked.map_err(|reason| file.file().content_error(format!("rows from {first} on: {reason}")))
+}
+
+/// [`read_rows`] without a look whether values are finite.
+fn read_rows_unchecked(
     rows: &mut SketchRows,
     file: &ColumnFile,
     layout: &SketchLayout,
@@ -191,6 +235,6 @@ pub(super) fn read_rows(
         terms: file.terms(first, count)?,
         outcomes: file.outcomes(first, count)?,
     };
-    rows.decode(layout, stored)
+    rows.take(layout, stored)
         .map_err(|reason| file.file().content_error(format!("rows from {first} on: {reason}")))
 }

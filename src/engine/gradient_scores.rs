@@ -2,45 +2,15 @@
 
 use rayon::prelude::*;
 
-use super::curvature::{FittedRows, OpenCurvature};
+use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
-use super::gradient_rows::{GradientBlock, GradientRows};
+use super::gradient_lengths::lengths;
+use super::gradient_question::{AskedGradients, MemberQuestion, Needs, Precision, Wanted, ask_member};
+use super::gradient_rows::{GradientBlock, GradientRows, GradientSegment};
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
-use crate::curvature::{
-    CurvatureForm, CurvatureKind, DiagonalFit, Direction, DualSolver, MarginWeights, MemberGradients,
-    PrimalFit,
-};
-use crate::sketch::SketchRows;
-
-/// Gradients that are asked about: all members of some rows, which need not be rows of the store.
-pub(super) struct AskedGradients {
-    /// Numbers of the members that are asked.
-    numbers: Vec<usize>,
-    members: Vec<MemberGradients>,
-}
-
-/// What one gradient stands for at one member's checkpoint.
-struct MemberQuestion {
-    /// The direction in the space of parameters, before `scale`; `None` where the solution says all that is asked for.
-    direction: Option<Direction>,
-    /// For each row of a dual fit its share of the solution.
-    solution: Vec<f64>,
-    /// What scores along the direction are multiplied by.
-    scale: f64,
-    /// Squared length of the whitened gradient.
-    length: f64,
-}
-
-/// Which scores are wanted.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    pub(super) kind: ScoreKind,
-    /// Whether members are centred and divided by their standard deviation before they are averaged.
-    pub(super) is_standardised: bool,
-    /// Whether parts of layers will be asked for.
-    pub(super) has_parts: bool,
-}
+use crate::curvature::{MarginWeights, MemberGradients};
+use crate::kernels::KernelError;
 
 /// How one member's scores of one question become part of the mean.
 #[derive(Clone, Copy, Debug)]
@@ -57,42 +27,7 @@ pub(super) struct QuestionScores {
     /// Scores of all places, member by member.
     raw: Vec<Vec<f64>>,
     standards: Vec<Standard>,
-}
-
-impl AskedGradients {
-    /// Takes rows of gradients, `count` of them, of some members; of all if none is named.
-    ///
-    /// # Errors
-    /// There is no such member, or one is named twice.
-    pub(super) fn new(
-        rows: &GradientRows<'_>,
-        asked: &SketchRows,
-        count: usize,
-        only: &[u32],
-    ) -> Result<Self, GradientError> {
-        let layout = rows.schema.layout();
-        let known = layout.members();
-        for (at, member) in only.iter().enumerate() {
-            if *member >= known {
-                return Err(GradientError::mismatch(format!(
-                    "there is no member {member}: those of column {:?} are 0 to {}",
-                    rows.column.name,
-                    known.saturating_sub(1)
-                )));
-            }
-            if only[..at].contains(member) {
-                return Err(GradientError::mismatch(format!("member {member} is named twice")));
-            }
-        }
-        let numbers: Vec<u32> = if only.is_empty() { (0..known).collect() } else { only.to_vec() };
-        let members = numbers.iter().map(|member| {
-            let mut gradients = MemberGradients::empty(layout);
-            (0..count).for_each(|row| gradients.push(layout, *member, asked, row));
-            gradients
-        });
-        let members = members.collect();
-        Ok(Self { numbers: numbers.into_iter().map(|number| number as usize).collect(), members })
-    }
+    wanted: Wanted,
 }
 
 /// Scores of all places for each of the asked gradients.
@@ -117,7 +52,9 @@ pub(super) fn scores(
             if cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
-            ask_member(curvature, &asked.members[at], asked.numbers[at], has_direction)
+            let (layout, precision) = (rows.schema.layout(), wanted.precision);
+            let needs = Needs { precision, has_direction, has_length: wanted.kind == ScoreKind::Cosine };
+            ask_member(curvature, layout, &asked.members[at], asked.numbers[at], needs)
         })
         .collect::<Result<_, _>>()?;
     // By question instead of by member.
@@ -126,7 +63,7 @@ pub(super) fn scores(
         .map(|_| {
             let raw = vec![vec![0.0; rows.places]; members];
             let questions = Vec::with_capacity(members);
-            QuestionScores { numbers: asked.numbers.clone(), questions, raw, standards: Vec::new() }
+            QuestionScores { numbers: asked.numbers.clone(), questions, raw, standards: Vec::new(), wanted }
         })
         .collect();
     for of_member in questions {
@@ -134,15 +71,21 @@ pub(super) fn scores(
     }
     fill_fitted(curvature, &mut scores);
     fill_others(rows, curvature, &mut scores, cancel)?;
+    let is_finite = |raw: &Vec<f64>| raw.iter().all(|score| score.is_finite());
+    if wanted.precision == Precision::Nearly
+        && !scores.iter().all(|question| question.raw.iter().all(is_finite))
+    {
+        // Scores that f32 does not hold, or damaged values, which are then named.
+        let exactly = Wanted { precision: Precision::Exact, ..wanted };
+        return self::scores(rows, curvature, asked, exactly, cancel);
+    }
     if wanted.kind != ScoreKind::Dot {
         let lengths = lengths(rows, curvature, cancel)?;
         for question in &mut scores {
             let members = question.questions.iter().zip(&question.numbers);
             for (raw, (own, number)) in question.raw.iter_mut().zip(members) {
-                let own = if wanted.kind == ScoreKind::Cosine { own.length } else { 1.0 };
                 for (score, length) in raw.iter_mut().zip(&lengths[*number]) {
-                    let divisor = (own * length).sqrt();
-                    *score = if divisor > 0.0 { *score / divisor } else { 0.0 };
+                    *score = divided(*score, wanted.kind, own.length, *length);
                 }
             }
         }
@@ -152,6 +95,16 @@ pub(super) fn scores(
         question.standards = question.raw.iter().map(|raw| Standard::of(raw, &live)).collect();
     }
     Ok(scores)
+}
+
+/// A score of this kind, of a query and a row whose whitened gradients have these squared lengths.
+fn divided(score: f64, kind: ScoreKind, asked: f64, row: f64) -> f64 {
+    let divisor = match kind {
+        ScoreKind::Dot => return score,
+        ScoreKind::Cosine => (asked * row).sqrt(),
+        ScoreKind::Relatif => row.sqrt(),
+    };
+    if divisor > 0.0 { score / divisor } else { 0.0 }
 }
 
 impl Standard {
@@ -176,6 +129,86 @@ impl QuestionScores {
     pub(super) fn score(&self, place: usize) -> f64 {
         let members = self.raw.iter().zip(&self.standards);
         members.map(|(raw, standard)| standard.apply(raw[place])).sum::<f64>() / self.raw.len().max(1) as f64
+    }
+
+    /// The scores of a segment's rows, deleted ones counted.
+    pub(super) fn of_segment(&self, segment: &GradientSegment<'_>) -> Vec<f64> {
+        let count = segment.view.segment.record.row_count as usize;
+        (0..count).map(|row| self.score(segment.first + row)).collect()
+    }
+
+    /// What was wanted.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// Whether scores are known in f64.
+    pub(super) fn is_exact(&self) -> bool {
+        self.wanted.precision == Precision::Exact
+    }
+
+    /// The scores in f64 of the rows at some places; means and deviations of members are those of all rows as they are
+    /// known.
+    pub(super) fn exact_scores(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        places: &[usize],
+        cancel: &Cancel,
+    ) -> Result<Vec<f64>, GradientError> {
+        let fitted = |place: usize| curvature.fitted().and_then(|fitted| fitted.number(place));
+        let others: Vec<usize> = (0..places.len()).filter(|at| fitted(places[*at]).is_none()).collect();
+        let in_fit: Vec<(usize, usize)> =
+            places.iter().enumerate().filter_map(|(at, place)| Some((at, fitted(*place)?))).collect();
+        let along = self.along_directions(rows, curvature, others.iter().map(|at| places[*at]).collect())?;
+        let lengths =
+            if self.wanted.kind == ScoreKind::Dot { None } else { Some(lengths(rows, curvature, cancel)?) };
+        let members = (0..self.numbers.len()).into_par_iter().map(|at| {
+            let (number, question) = (self.numbers[at], &self.questions[at]);
+            let mut scores = vec![0.0; places.len()];
+            if !in_fit.is_empty() {
+                let solver = curvature.solver(number)?;
+                let rows: Vec<usize> = in_fit.iter().map(|(_, row)| *row).collect();
+                let scale = curvature.fitted().map_or(0.0, |fitted| fitted.rows() as f64);
+                for ((at, _), solution) in in_fit.iter().zip(solver.solve_rows(&question.right, &rows)) {
+                    scores[*at] = scale * solution * curvature.weights(number, places[*at]).score;
+                }
+            }
+            for (own, scores_at) in along.iter().zip(&others) {
+                scores[*scores_at] = own[at];
+            }
+            for (score, place) in scores.iter_mut().zip(places) {
+                let length = lengths.map_or(1.0, |lengths| lengths[number][*place]);
+                *score = divided(*score, self.wanted.kind, question.length, length);
+                *score = self.standards[at].apply(*score);
+            }
+            Ok(scores)
+        });
+        let members = members.collect::<Result<Vec<_>, GradientError>>()?;
+        let mean = |at: usize| members.iter().map(|scores| scores[at]).sum::<f64>();
+        Ok((0..places.len()).map(|at| mean(at) / members.len().max(1) as f64).collect())
+    }
+
+    /// Scores of the rows at some places along each member's direction, place by place.
+    fn along_directions(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        places: Vec<usize>,
+    ) -> Result<Vec<Vec<f64>>, GradientError> {
+        let layout = rows.schema.layout();
+        let of_place = |place: usize| {
+            let Some(decoded) = rows.row(place)? else { return Ok(vec![0.0; self.numbers.len()]) };
+            let of_member = |(number, question): (&usize, &MemberQuestion)| {
+                let mut own = MemberGradients::empty(layout);
+                own.push(layout, *number as u32, &decoded, 0);
+                let along = question.direction.as_ref().map(|direction| direction.parts(&own, 0));
+                let along: f64 = along.unwrap_or_default().iter().sum();
+                question.scale * row_weight(curvature, *number, place) * along
+            };
+            Ok(self.numbers.iter().zip(&self.questions).map(of_member).collect())
+        };
+        places.into_par_iter().map(of_place).collect()
     }
 
     /// The plain mean over members, whatever was asked for: what the predicted change of the query's loss is made of.
@@ -229,7 +262,7 @@ impl QuestionScores {
             let mut sums = vec![vec![0.0; modules]; self.questions.len()];
             for (at, question) in self.questions.iter().enumerate() {
                 let Some(direction) = &question.direction else { continue };
-                let own = block_gradients(rows, block, self.numbers[at]);
+                let own = block.gradients(layout, self.numbers[at]);
                 for row in 0..block.count as usize {
                     if block.segment.view.deleted.contains(crate::base::RowId(block.first.0 + row as u32)) {
                         continue;
@@ -259,75 +292,6 @@ fn row_weight(curvature: &OpenCurvature, member: usize, place: usize) -> f64 {
     factor * score
 }
 
-/// What the gradients stand for at one member's checkpoint.
-fn ask_member(
-    curvature: &OpenCurvature,
-    asked: &MemberGradients,
-    member: usize,
-    has_direction: bool,
-) -> Result<Vec<MemberQuestion>, GradientError> {
-    match curvature.fitted() {
-        Some(fitted) => Ok(ask_fitted(fitted, curvature.solver(member)?, asked, member, has_direction)),
-        None => (0..asked.rows()).map(|row| ask_direction(curvature, asked, row, member)).collect(),
-    }
-}
-
-/// By the rows of a dual fit.
-fn ask_fitted(
-    fitted: &FittedRows,
-    solver: DualSolver<'_>,
-    asked: &MemberGradients,
-    member: usize,
-    has_direction: bool,
-) -> Vec<MemberQuestion> {
-    let (factors, norms) = (fitted.factors(member), asked.squared_norms());
-    let products = asked.inner_products(fitted.gradients(member));
-    let scale = fitted.rows() as f64 / solver.damping;
-    let ask = |(row, products): (usize, &[f64])| {
-        let right: Vec<f64> =
-            products.iter().zip(factors).map(|(product, factor)| product * factor).collect();
-        let solution = solver.solve(&right);
-        let taken: f64 = solution.iter().zip(&right).map(|(a, b)| a * b).sum();
-        let direction = has_direction.then(|| {
-            let weights: Vec<f64> =
-                solution.iter().zip(factors).map(|(solution, factor)| -solution * factor).collect();
-            let mut direction = Direction::of_row(asked, row);
-            direction.add(fitted.gradients(member), &weights);
-            direction
-        });
-        let length = (scale * (norms[row] - taken)).max(0.0);
-        MemberQuestion { direction, solution, scale, length }
-    };
-    products.chunks(factors.len().max(1)).enumerate().map(ask).collect()
-}
-
-/// By the direction that one of the gradients stands for.
-fn ask_direction(
-    curvature: &OpenCurvature,
-    asked: &MemberGradients,
-    row: usize,
-    member: usize,
-) -> Result<MemberQuestion, GradientError> {
-    let rows = curvature.record.rows;
-    let mut scale = 1.0;
-    let direction = match (curvature.kind, curvature.form) {
-        (CurvatureKind::Diagonal, _) => DiagonalFit::direction(curvature.diagonal(member), asked, row),
-        (_, CurvatureForm::Primal) => {
-            PrimalFit::direction_of(curvature.triangle(member)?, rows as usize, asked, row)
-        }
-        _ => {
-            let mut direction = Direction::of_row(asked, row);
-            if let Some((landmarks, weights)) = curvature.landmark_weights(member, asked, row)? {
-                direction.add(landmarks, &weights);
-                scale = rows as f64 / curvature.damping(member);
-            }
-            direction
-        }
-    };
-    let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
-    Ok(MemberQuestion { direction: Some(direction), solution: Vec::new(), scale, length })
-}
-
 /// Scores of the rows of a dual fit: they stand in the solution.
 fn fill_fitted(curvature: &OpenCurvature, scores: &mut [QuestionScores]) {
     let Some(fitted) = curvature.fitted() else { return };
@@ -355,16 +319,24 @@ fn fill_others(
     let numbers = scores.first().map(|scores| scores.numbers.clone()).unwrap_or_default();
     let is_fitted = |place: usize| curvature.fitted().is_some_and(|fitted| fitted.number(place).is_some());
     let has_others = |mut places: std::ops::Range<usize>| !places.all(is_fitted);
-    let blocks = rows.map_blocks(cancel, has_others, |block| {
+    let layout = rows.schema.layout();
+    let unfit = |error: KernelError| GradientError::mismatch(error.to_string());
+    let is_exact = scores.iter().all(QuestionScores::is_exact);
+    let work = |block: &GradientBlock<'_>| {
         let others: Vec<usize> =
             (0..block.count as usize).filter(|row| !is_fitted(block.place() + row)).collect();
         let mut found = vec![Vec::new(); asked.len()];
         for (at, member) in numbers.iter().copied().enumerate() {
-            let own = block_gradients(rows, block, member);
+            let own = is_exact.then(|| block.gradients(layout, member));
             for (found, questions) in found.iter_mut().zip(&asked) {
                 let question = &questions[at];
-                let all =
-                    question.direction.as_ref().map(|direction| direction.scores(&own)).unwrap_or_default();
+                let all = match (&own, &question.direction, &question.packed) {
+                    (Some(own), Some(direction), _) => direction.scores(own),
+                    (None, _, Some(packed)) => {
+                        packed.scores(layout, member as u32, &block.rows).map_err(unfit)?
+                    }
+                    _ => Vec::new(),
+                };
                 let scores = others.iter().map(|row| {
                     let along = all.get(*row).copied().unwrap_or(0.0);
                     question.scale * row_weight(curvature, member, block.place() + row) * along
@@ -373,7 +345,12 @@ fn fill_others(
             }
         }
         Ok((block.place(), others, found))
-    })?;
+    };
+    let blocks = if is_exact {
+        rows.map_blocks(cancel, has_others, work)?
+    } else {
+        rows.map_blocks_unchecked(cancel, has_others, work)?
+    };
     for (first, others, found) in blocks {
         for (question, members) in scores.iter_mut().zip(found) {
             for (raw, values) in question.raw.iter_mut().zip(members) {
@@ -384,72 +361,4 @@ fn fill_others(
         }
     }
     Ok(())
-}
-
-fn block_gradients(rows: &GradientRows<'_>, block: &GradientBlock<'_>, member: usize) -> MemberGradients {
-    let layout = rows.schema.layout();
-    let mut own = MemberGradients::empty(layout);
-    (0..block.count as usize).for_each(|row| own.push(layout, member as u32, &block.rows, row));
-    own
-}
-
-/// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence.
-///
-/// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it (in the dual form,
-/// which knows its rows).
-pub(super) fn lengths<'a>(
-    rows: &GradientRows<'_>,
-    curvature: &'a OpenCurvature,
-    cancel: &Cancel,
-) -> Result<&'a [Vec<f64>], GradientError> {
-    if let Some(known) = curvature.lengths.get() {
-        return Ok(known);
-    }
-    let members = rows.schema.members() as usize;
-    let all = |_: std::ops::Range<usize>| true;
-    let blocks = rows.map_blocks(cancel, all, |block| {
-        let mut found = Vec::with_capacity(members);
-        for member in 0..members {
-            let own = block_gradients(rows, block, member);
-            let mut values = Vec::with_capacity(block.count as usize);
-            for row in 0..block.count as usize {
-                values.push(length(curvature, &own, row, member, block.place() + row)?);
-            }
-            found.push(values);
-        }
-        Ok((block.place(), found))
-    })?;
-    let mut lengths = vec![vec![0.0; rows.places]; members];
-    for (first, found) in blocks {
-        for (lengths, values) in lengths.iter_mut().zip(found) {
-            lengths[first..first + values.len()].copy_from_slice(&values);
-        }
-    }
-    Ok(curvature.lengths.get_or_init(|| lengths))
-}
-
-fn length(
-    curvature: &OpenCurvature,
-    own: &MemberGradients,
-    row: usize,
-    member: usize,
-    place: usize,
-) -> Result<f64, GradientError> {
-    let is_margin = curvature.kind == CurvatureKind::Margin;
-    if let Some(fitted) = curvature.fitted()
-        && let Some(number) = fitted.number(place)
-    {
-        let leverage = curvature.solver(member)?.leverage(number);
-        return Ok(if is_margin { leverage } else { leverage * fitted.rows() as f64 });
-    }
-    let form = ask_member(curvature, &own.subset(&[row]), member, false)?
-        .first()
-        .map_or(0.0, |question| question.length);
-    if !is_margin {
-        return Ok(form);
-    }
-    let rows = curvature.fitted().map_or(curvature.record.rows as f64, |fitted| fitted.rows() as f64);
-    let share = curvature.weights(member, place).factor.powi(2) * form / rows.max(1.0);
-    // Only the dual form knows which rows it was fitted to; the others were, as a rule, fitted to all.
-    Ok(if curvature.fitted().is_some() { share / (1.0 + share) } else { share.min(1.0) })
 }

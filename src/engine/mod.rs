@@ -24,7 +24,10 @@
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
 //! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
+//! | `gradient_lengths.rs` | how long each row's whitened gradient is |
 //! | `gradient_query.rs` | from a gradient to the rows at both ends |
+//! | `gradient_question.rs` | what a gradient stands for, member by member |
+//! | `gradient_ranking.rs` | the rows at both ends of scores that are known nearly |
 //! | `gradient_rows.rs` | the gradients of all rows, block by block |
 //! | `gradient_scores.rs` | scores of all rows for some gradients, member by member |
 //! | `head_column.rs` | the gradients of a classification head as a column, and its head kept beside it |
@@ -89,7 +92,10 @@ mod fit;
 mod gather;
 mod gradient_column;
 mod gradient_error;
+mod gradient_lengths;
 mod gradient_query;
+mod gradient_question;
+mod gradient_ranking;
 mod gradient_rows;
 mod gradient_scores;
 mod head_column;

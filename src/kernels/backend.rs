@@ -18,7 +18,7 @@ use crate::base::ElementType;
 
 /// Back-ends. A variant for an instruction set holds the proof that the processor has it.
 #[derive(Clone, Copy, Debug)]
-enum Backend {
+pub(super) enum Backend {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -42,7 +42,7 @@ enum Backend {
 /// ```
 #[derive(Clone, Copy)]
 pub struct Kernels {
-    backend: Backend,
+    pub(super) backend: Backend,
 }
 
 impl Kernels {
@@ -164,6 +164,25 @@ impl Kernels {
         Ok(())
     }
 
+    /// Dot product of `query` with each of `out.len()` rows of f32 values, with the bits of [`dots_wide`](Self::dots_wide).
+    ///
+    /// # Errors
+    /// `rows` is not `out.len()` rows of `query.width()` values; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x width), no allocation.
+    ///
+    /// ```
+    /// use ascribe::kernels::{Kernels, WideQuery};
+    /// let mut out = [0.0; 2];
+    /// Kernels::best().dots_of(&WideQuery::new(&[1.0, 10.0]), &[1.0, 2.0, 3.0, 4.0], &mut out)?;
+    /// assert_eq!(out, [21.0, 43.0]);
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn dots_of(self, query: &WideQuery, rows: &[f32], out: &mut [f64]) -> Result<(), KernelError> {
+        self.dots_wide(ElementType::F32, query, stored(rows), out)
+    }
+
     /// Dot product of two vectors in f64, with the bits that [`dots`](Self::dots) gives for `other` stored as f32.
     ///
     /// # Errors
@@ -178,9 +197,8 @@ impl Kernels {
         if query.len() != other.len() {
             return Err(KernelError::Widths { left: query.len(), right: other.len() });
         }
-        let bytes: Vec<u8> = other.iter().flat_map(|value| value.to_le_bytes()).collect();
         let mut score = [0.0];
-        self.dots(ElementType::F32, query, &bytes, &mut score)?;
+        self.dots(ElementType::F32, query, stored(other), &mut score)?;
         Ok(score[0])
     }
 
@@ -438,6 +456,13 @@ impl fmt::Debug for Kernels {
 }
 
 /// That `bytes` are `rows` rows of `width` values. The product may not fit: a width can come from a file.
+/// Values as they are stored. The order of bytes is that of the machine, as is that of every stored row which is read where it
+/// lies.
+fn stored(values: &[f32]) -> &[u8] {
+    const { assert!(cfg!(target_endian = "little"), "stored values are little-endian") };
+    bytemuck::cast_slice(values)
+}
+
 fn check_rows(element: ElementType, width: usize, bytes: &[u8], rows: usize) -> Result<(), KernelError> {
     let needed = width.checked_mul(element.size_bytes()).and_then(|row_bytes| row_bytes.checked_mul(rows));
     if needed == Some(bytes.len()) {
@@ -447,7 +472,12 @@ fn check_rows(element: ElementType, width: usize, bytes: &[u8], rows: usize) -> 
     }
 }
 
-fn check_matrix(what: &'static str, given: usize, needed: usize, exact: bool) -> Result<(), KernelError> {
+pub(super) fn check_matrix(
+    what: &'static str,
+    given: usize,
+    needed: usize,
+    exact: bool,
+) -> Result<(), KernelError> {
     if given == needed || (given > needed && !exact) {
         Ok(())
     } else {

@@ -18,6 +18,9 @@ pub(super) trait Lanes: Copy {
     /// Sixteen times +0.
     fn zero(self) -> Self::Values;
 
+    /// Sixteen times the same value.
+    fn splat(self, value: f64) -> Self::Values;
+
     /// Sixteen f64 values from memory.
     fn load(self, values: &[f64; LANES]) -> Self::Values;
 
@@ -36,8 +39,16 @@ pub(super) trait Lanes: Copy {
     /// sums + left * right in each lane.
     fn multiply_add(self, sums: Self::Values, left: Self::Values, right: Self::Values) -> Self::Values;
 
+    /// Sixteen f64 values to memory.
+    fn store(self, values: Self::Values, to: &mut [f64; LANES]);
+
     /// The lanes in order.
-    fn to_array(self, values: Self::Values) -> [f64; LANES];
+    #[inline(always)]
+    fn to_array(self, values: Self::Values) -> [f64; LANES] {
+        let mut array = [0.0; LANES];
+        self.store(values, &mut array);
+        array
+    }
 }
 
 /// How one element type lies in a row.

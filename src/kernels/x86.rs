@@ -12,12 +12,14 @@ use std::arch::x86_64::{
     __m128i, __m256d, __m512d, _mm_castsi128_ps, _mm_cvtepi8_epi32, _mm_cvtepu16_epi32, _mm_cvtph_ps,
     _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si32, _mm_loadu_si128, _mm_slli_epi32, _mm256_castsi256_ps,
     _mm256_cvtepi8_epi32, _mm256_cvtepi32_pd, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd,
-    _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_setzero_pd, _mm256_slli_epi32,
-    _mm256_storeu_pd, _mm512_cvtepi32_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_loadu_pd,
+    _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_setzero_pd, _mm256_slli_epi32,
+    _mm256_storeu_pd, _mm512_cvtepi32_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_set1_pd,
     _mm512_setzero_pd, _mm512_storeu_pd,
 };
+use std::ops::Range;
 
 use super::tile::{self, Lanes};
+use super::triangle;
 use super::wide::{LANES, WideQuery};
 use crate::base::ElementType;
 
@@ -45,6 +47,18 @@ impl Avx2 {
         // SAFETY: the token proves that the processor has the features of `squared_norms_avx2`.
         unsafe { squared_norms_avx2(self, element, width, rows, out) }
     }
+
+    /// See [`scalar_times`](super::triangle::scalar_times).
+    pub(super) fn triangle_times(
+        self,
+        triangle: &[u8],
+        rows: Range<usize>,
+        vector: &WideQuery,
+        out: &mut [f64],
+    ) {
+        // SAFETY: the token proves that the processor has the features of `triangle_times_avx2`.
+        unsafe { triangle_times_avx2(self, triangle, rows, vector, out) }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -57,6 +71,17 @@ fn squared_norms_avx2(lanes: Avx2, element: ElementType, width: usize, rows: &[u
     tile::squared_norms(lanes, element, width, rows, out);
 }
 
+#[target_feature(enable = "avx2,fma,f16c")]
+fn triangle_times_avx2(
+    lanes: Avx2,
+    triangle: &[u8],
+    rows: Range<usize>,
+    vector: &WideQuery,
+    out: &mut [f64],
+) {
+    triangle::times(lanes, triangle, rows, vector, out);
+}
+
 /// Lanes 0-3, 4-7, 8-11 and 12-15.
 impl Lanes for Avx2 {
     type Values = [__m256d; 4];
@@ -65,6 +90,12 @@ impl Lanes for Avx2 {
     fn zero(self) -> Self::Values {
         // SAFETY: the token proves AVX.
         unsafe { [_mm256_setzero_pd(); 4] }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f64) -> Self::Values {
+        // SAFETY: the token proves AVX.
+        unsafe { [_mm256_set1_pd(value); 4] }
     }
 
     #[inline(always)]
@@ -151,17 +182,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn to_array(self, values: Self::Values) -> [f64; LANES] {
-        let mut array = [0.0; LANES];
-        let to = array.as_mut_ptr();
-        // SAFETY: the token proves AVX; four stores of four f64 values write the sixteen that `array` holds.
+    fn store(self, values: Self::Values, to: &mut [f64; LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: the token proves AVX; four stores of four f64 values write the sixteen that `to` holds.
         unsafe {
             _mm256_storeu_pd(to, values[0]);
             _mm256_storeu_pd(to.add(4), values[1]);
             _mm256_storeu_pd(to.add(8), values[2]);
             _mm256_storeu_pd(to.add(12), values[3]);
         }
-        array
     }
 }
 
@@ -220,6 +249,18 @@ impl Avx512 {
         // SAFETY: the token proves that the processor has the features of `squared_norms_avx512`.
         unsafe { squared_norms_avx512(self, element, width, rows, out) }
     }
+
+    /// See [`scalar_times`](super::triangle::scalar_times).
+    pub(super) fn triangle_times(
+        self,
+        triangle: &[u8],
+        rows: Range<usize>,
+        vector: &WideQuery,
+        out: &mut [f64],
+    ) {
+        // SAFETY: the token proves that the processor has the features of `triangle_times_avx512`.
+        unsafe { triangle_times_avx512(self, triangle, rows, vector, out) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
@@ -232,6 +273,17 @@ fn squared_norms_avx512(lanes: Avx512, element: ElementType, width: usize, rows:
     tile::squared_norms(lanes, element, width, rows, out);
 }
 
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+fn triangle_times_avx512(
+    lanes: Avx512,
+    triangle: &[u8],
+    rows: Range<usize>,
+    vector: &WideQuery,
+    out: &mut [f64],
+) {
+    triangle::times(lanes, triangle, rows, vector, out);
+}
+
 /// Lanes 0-7 and 8-15.
 impl Lanes for Avx512 {
     type Values = [__m512d; 2];
@@ -240,6 +292,12 @@ impl Lanes for Avx512 {
     fn zero(self) -> Self::Values {
         // SAFETY: the token proves AVX-512 F.
         unsafe { [_mm512_setzero_pd(); 2] }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f64) -> Self::Values {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { [_mm512_set1_pd(value); 2] }
     }
 
     #[inline(always)]
@@ -298,15 +356,13 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn to_array(self, values: Self::Values) -> [f64; LANES] {
-        let mut array = [0.0; LANES];
-        let to = array.as_mut_ptr();
-        // SAFETY: the token proves AVX-512 F; two stores of eight f64 values write the sixteen that `array` holds.
+    fn store(self, values: Self::Values, to: &mut [f64; LANES]) {
+        let to = to.as_mut_ptr();
+        // SAFETY: the token proves AVX-512 F; two stores of eight f64 values write the sixteen that `to` holds.
         unsafe {
             _mm512_storeu_pd(to, values[0]);
             _mm512_storeu_pd(to.add(8), values[1]);
         }
-        array
     }
 }
 

@@ -22,16 +22,22 @@ pub(super) fn kernel_rows(rows: &LabelledTable, tangents: Option<Vec<LayerTangen
                 rank: 1,
                 out: layer.outputs,
                 input: layer.inputs,
-                u: layer.u,
-                v: layer.v,
+                u: narrow(&layer.u),
+                v: narrow(&layer.v),
             })
             .collect(),
         None => {
-            let matrix = rows.features.chunks_exact(rows.width.max(1)).flat_map(unit).collect();
+            let units: Vec<f64> = rows.features.chunks_exact(rows.width.max(1)).flat_map(unit).collect();
+            let matrix = narrow(&units);
             vec![ModuleGradients::Dense { out: 1, input: rows.width, matrix }]
         }
     };
     MemberGradients::new(rows.labels.len(), modules)
+}
+
+/// Values as gradients are kept.
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
 }
 
 /// A vector of length 1 in the same direction; zeros stay.

@@ -83,7 +83,7 @@ fn half_scale(values: &[f32]) -> f32 {
     (largest / HALF_LARGEST).max(f32::from_bits(1))
 }
 
-/// The values of stored rows: `out` is emptied and then holds them row after row.
+/// The values of stored rows, which `out` then holds row after row in place of what was there.
 ///
 /// # Errors
 /// The bytes are not those of whole rows.
@@ -94,7 +94,6 @@ pub(super) fn decode_sketch_rows(
     scales: Option<&[u8]>,
     out: &mut Vec<f32>,
 ) -> Result<(), ConvertError> {
-    out.clear();
     out.resize(bytes.len() / element.size_bytes(), 0.0);
     decode(element, bytes, out)?;
     let Some(scales) = scales else { return Ok(()) };

@@ -43,17 +43,28 @@ pub struct SketchRows {
 }
 
 impl SketchRows {
-    /// Takes stored rows into these, which are emptied before.
+    /// Refuses values that are not finite.
     ///
     /// # Errors
-    /// The bytes are not those of whole rows, or a value is not finite: what is wrong.
-    pub fn decode(&mut self, layout: &SketchLayout, stored: StoredSketches<'_>) -> Result<(), String> {
+    /// Which row has one.
+    pub fn check_finite(&self, layout: &SketchLayout) -> Result<(), String> {
+        // No early end inside a block: that would keep the compiler from using vector registers.
+        let is_bad = |values: &[f32]| values.iter().fold(false, |any, value| any | !value.is_finite());
+        for (number, values) in self.values.chunks(layout.width().max(1)).enumerate() {
+            if is_bad(values) {
+                return Err(format!("row {number} of a block has a value that is not finite"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes stored rows in place of what was here; whether values are finite is not looked at.
+    ///
+    /// # Errors
+    /// The bytes are not those of whole rows: what is wrong.
+    pub fn take(&mut self, layout: &SketchLayout, stored: StoredSketches<'_>) -> Result<(), String> {
         decode_sketch_rows(stored.element, layout, stored.values, stored.scales, &mut self.values)
             .map_err(|error| error.to_string())?;
-        if let Some(index) = self.values.iter().position(|value| !value.is_finite()) {
-            let row = index / layout.width().max(1);
-            return Err(format!("row {row} of a block has a value that is not finite"));
-        }
         self.terms.clear();
         let (terms, _) = stored.terms.unwrap_or_default().as_chunks::<4>();
         self.terms.extend(terms.iter().map(|term| u32::from_le_bytes(*term)));

@@ -28,16 +28,17 @@ const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 5] = [
     (
         CurvatureKind::Fisher,
         Some(CurvatureForm::Primal),
-        &[curvature_section::HEAD, curvature_section::INVERSE],
+        &[curvature_section::HEAD, curvature_section::INVERSE, curvature_section::INVERSE_REST],
     ),
 ];
 
-const DUAL_SECTIONS: [u32; 5] = [
+const DUAL_SECTIONS: [u32; 6] = [
     curvature_section::HEAD,
     curvature_section::KEYS,
     curvature_section::PRINTS,
     curvature_section::WEIGHTS,
     curvature_section::INVERSE,
+    curvature_section::INVERSE_REST,
 ];
 
 fn medium(storage: &SimulatedStorage) -> Arc<dyn Storage> {

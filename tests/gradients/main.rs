@@ -12,6 +12,7 @@
 //! | `gradients.rs` | gradients in memory, of which some may be imported |
 //! | `kinds.rs` | normalised scores, layers, and what is predicted without some rows |
 //! | `members.rs` | several members with shared inputs |
+//! | `ranking.rs` | rows at both ends against the scores of all rows |
 //! | `refusals.rs` | what is not imported, fitted or answered, and that nothing is left of it |
 //! | `scene.rs` | stores in memory, and what is asked of them |
 //! | `tensors.rs` | sketch files made in memory |
@@ -28,6 +29,7 @@ mod formula;
 mod gradients;
 mod kinds;
 mod members;
+mod ranking;
 mod refusals;
 mod scene;
 mod tensors;

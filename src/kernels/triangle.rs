@@ -1,0 +1,183 @@
+//! Products of a symmetric matrix with a vector, of which only the lower triangle is stored: each value is read once.
+//!
+//! The specification, which gives the same bits on every back-end: of row r, with the values v_0 to v_r, first the sum of
+//! v_j x_j over j <= r, taken as every sum of this room, is added to output r; then each v_j x_r with j < r to output j.
+//! Rows are taken in ascending order. With a vector of f32 values every product is exact in f64, so that adding it is one
+//! rounding, fused or not.
+
+use std::ops::Range;
+
+use super::backend::{Backend, Kernels, check_matrix};
+use super::error::KernelError;
+use super::scalar::reduce;
+#[cfg(target_arch = "x86_64")]
+use super::tile::Lanes;
+use super::wide::{LANES, WideQuery};
+
+impl Kernels {
+    /// Adds to `out` the product of a symmetric matrix with a vector, as far as rows `rows` of its lower triangle say it. The
+    /// triangle is that of `vector.width()` rows of f32 values, little-endian, row by row; rows in parts, each into values of its
+    /// own, may be summed apart.
+    ///
+    /// # Errors
+    /// The triangle, `rows` or `out` do not fit the vector; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// Reads each value of these rows once.
+    ///
+    /// ```
+    /// use ascribe::kernels::{Kernels, WideQuery};
+    /// let triangle: Vec<u8> = [2.0_f32, 1.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    /// let mut out = [0.0; 2];
+    /// Kernels::best().triangle_times(&triangle, 0..2, &WideQuery::new(&[1.0, -1.0]), &mut out)?;
+    /// assert_eq!(out, [1.0, -2.0]);
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn triangle_times(
+        self,
+        triangle: &[u8],
+        rows: Range<usize>,
+        vector: &WideQuery,
+        out: &mut [f64],
+    ) -> Result<(), KernelError> {
+        let size = vector.width();
+        check_matrix("triangle", triangle.len(), triangle_bytes(size).unwrap_or(usize::MAX), true)?;
+        check_matrix("output of a triangle", out.len(), size, true)?;
+        check_matrix("rows of a triangle", size, rows.end.max(rows.start), false)?;
+        match self.backend {
+            Backend::Scalar => scalar_times(triangle, rows, vector, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.triangle_times(triangle, rows, vector, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.triangle_times(triangle, rows, vector, out),
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the rows before row `row` of a triangle of f32 values; `None` if no such triangle fits the memory.
+fn triangle_bytes(row: usize) -> Option<usize> {
+    row.checked_add(1).and_then(|next| row.checked_mul(next)).and_then(|twice| (twice / 2).checked_mul(4))
+}
+
+/// The rows of a triangle, each with its number. The length is checked by the caller.
+#[inline(always)]
+fn rows_of(triangle: &[u8], rows: Range<usize>) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut left = triangle.get(4 * (rows.start * (rows.start + 1) / 2)..).unwrap_or_default();
+    rows.map_while(move |row| {
+        let (own, rest) = left.split_at_checked(4 * (row + 1))?;
+        left = rest;
+        Some((row, own))
+    })
+}
+
+/// The back-end of machines without vector registers.
+fn scalar_times(triangle: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
+    let vector = vector.values();
+    let wide = |bytes: [u8; 4]| f64::from(f32::from_le_bytes(bytes));
+    for (row, bytes) in rows_of(triangle, rows) {
+        let (values, _) = bytes.as_chunks::<4>();
+        let own = vector[row];
+        let mut sums = [0.0; LANES];
+        for (column, value) in values.iter().enumerate() {
+            sums[column % LANES] += wide(*value) * vector[column];
+        }
+        out[row] += reduce(sums);
+        for (to, value) in out[..row].iter_mut().zip(values) {
+            *to += wide(*value) * own;
+        }
+    }
+}
+
+/// The algorithm for vector registers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn times<L: Lanes>(
+    lanes: L,
+    triangle: &[u8],
+    rows: Range<usize>,
+    vector: &WideQuery,
+    out: &mut [f64],
+) {
+    let (vector, vector_blocks) = (vector.values(), vector.blocks());
+    for (row, bytes) in rows_of(triangle, rows) {
+        let own = vector[row];
+        let (blocks, tail) = bytes.as_chunks::<{ 4 * LANES }>();
+        let (outs, out_tail) = out[..row].as_chunks_mut::<LANES>();
+        let mut sums = lanes.zero();
+        // A row ends with its own value, which is added to no other output: its whole blocks are, but for that value in a
+        // last one, those of the outputs before it.
+        for ((block, factors), to) in blocks.iter().zip(vector_blocks).zip(outs.iter_mut()) {
+            let values = lanes.widen_f32(block);
+            sums = lanes.multiply_add(sums, lanes.load(factors), values);
+            lanes.store(lanes.multiply_add(lanes.load(to), values, lanes.splat(own)), to);
+        }
+        let whole = outs.len();
+        if let (Some(block), Some(factors)) = (blocks.get(whole), vector_blocks.get(whole)) {
+            sums = lanes.multiply_add(sums, lanes.load(factors), lanes.widen_f32(block));
+        }
+        if let Some(factors) = vector_blocks.get(blocks.len()).filter(|_| !tail.is_empty()) {
+            let mut block = [0; 4 * LANES];
+            block[..tail.len()].copy_from_slice(tail);
+            sums = lanes.multiply_add(sums, lanes.load(factors), lanes.widen_f32(&block));
+        }
+        let rest = bytes[4 * LANES * whole..].as_chunks::<4>().0;
+        for (to, value) in out_tail.iter_mut().zip(rest) {
+            *to += f64::from(f32::from_le_bytes(*value)) * own;
+        }
+        out[row] += reduce(lanes.to_array(sums));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::RandomStream;
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut stream = RandomStream::new(seed);
+        (0..count).map(|_| stream.unit() as f32 - 0.4).collect()
+    }
+
+    #[test]
+    fn every_back_end_gives_the_bits_of_the_specification() {
+        for size in (1..70).chain([257]) {
+            let (triangle, vector) = (values(size * (size + 1) / 2, 1), values(size, size as u64));
+            let bytes: Vec<u8> = triangle.iter().flat_map(|value| value.to_le_bytes()).collect();
+            // Word for word, over the whole matrix.
+            let mut expected = vec![0.5; size];
+            for row in size / 3..size {
+                let start = row * (row + 1) / 2;
+                let products = (0..=row).map(|at| f64::from(triangle[start + at]) * f64::from(vector[at]));
+                let mut sums = [0.0; LANES];
+                products.enumerate().for_each(|(at, product)| sums[at % LANES] += product);
+                expected[row] += reduce(sums);
+                for at in 0..row {
+                    expected[at] += f64::from(triangle[start + at]) * f64::from(vector[row]);
+                }
+            }
+            for kernels in Kernels::available() {
+                let mut out = vec![0.5; size];
+                let wide = WideQuery::new(&vector);
+                kernels.triangle_times(&bytes, size / 3..size, &wide, &mut out).unwrap();
+                let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&out), bits(&expected), "{} {size}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_are_no_triangle_are_refused() {
+        let (wide, bytes) = (WideQuery::new(&[1.0, 2.0]), [0; 12]);
+        for kernels in Kernels::available() {
+            let mut out = [7.0; 2];
+            let error = kernels.triangle_times(&bytes[..11], 0..2, &wide, &mut out);
+            assert_eq!(error, Err(KernelError::Matrix { what: "triangle", given: 11, needed: 12 }));
+            assert!(kernels.triangle_times(&bytes, 0..3, &wide, &mut out).is_err());
+            assert!(kernels.triangle_times(&bytes, 0..2, &wide, &mut out[..1]).is_err());
+            assert_eq!(out, [7.0; 2]);
+            assert_eq!(kernels.triangle_times(&bytes, 1..1, &wide, &mut out), Ok(()));
+        }
+        assert_eq!(triangle_bytes(usize::MAX), None);
+    }
+}
