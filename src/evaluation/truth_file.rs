@@ -38,6 +38,7 @@ pub struct TruthFile {
     /// [subsets, rows], 1 where a row was trained on.
     subsets: Vec<u8>,
     outputs: RetrainingTruth,
+    fingerprint: Option<String>,
 }
 
 impl TruthFile {
@@ -94,12 +95,18 @@ impl TruthFile {
             outputs.extend(line.iter().map(|value| f64::from(*value)));
         }
         let outputs = RetrainingTruth::new(outputs, count, runs, query_keys.len())?;
-        Ok(Self { name: name.to_owned(), train_keys, query_keys, subsets, outputs })
+        let fingerprint = set.metadata("fingerprint").map(str::to_owned);
+        Ok(Self { name: name.to_owned(), train_keys, query_keys, subsets, outputs, fingerprint })
     }
 
     /// What the retrained models said.
     pub fn outputs(&self) -> &RetrainingTruth {
         &self.outputs
+    }
+
+    /// What identifies the rows, queries and settings that were measured; `None` where the file does not say.
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.fingerprint.as_deref()
     }
 
     /// Keys of the queries, in the order of the outputs.
@@ -161,6 +168,7 @@ mod tests {
     struct Parts {
         train_keys: &'static str,
         query_keys: &'static str,
+        fingerprint: &'static str,
         subsets: (Dtype, Vec<usize>, Vec<u8>),
         outputs: (Dtype, Vec<usize>, Vec<f32>),
     }
@@ -169,6 +177,7 @@ mod tests {
         Parts {
             train_keys: r#"["a", "b", "c", "d"]"#,
             query_keys: r#"["q", "p"]"#,
+            fingerprint: "",
             subsets: (Dtype::U8, vec![3, 4], vec![1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 0, 1]),
             outputs: (Dtype::F32, vec![3, 2], vec![1.0, -1.0, 2.0, -2.0, 3.0, -3.0]),
         }
@@ -180,7 +189,11 @@ mod tests {
             ("subsets", TensorView::new(parts.subsets.0, parts.subsets.1.clone(), &parts.subsets.2).unwrap()),
             ("outputs", TensorView::new(parts.outputs.0, parts.outputs.1.clone(), &outputs).unwrap()),
         ];
-        let metadata = [("train_keys", parts.train_keys), ("query_keys", parts.query_keys)];
+        let metadata = [
+            ("train_keys", parts.train_keys),
+            ("query_keys", parts.query_keys),
+            ("fingerprint", parts.fingerprint),
+        ];
         let metadata = metadata.into_iter().filter(|(_, text)| !text.is_empty());
         let metadata = metadata.map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let bytes = safetensors::serialize(tensors, Some(metadata)).unwrap();
@@ -196,10 +209,12 @@ mod tests {
         let one = read(&parts()).unwrap();
         assert_eq!((one.outputs().subsets(), one.outputs().seeds(), one.outputs().queries()), (3, 1, 2));
         assert_eq!(one.outputs().query(1), [-1.0, -2.0, -3.0]);
-        assert_eq!(one.query_keys(), ["q", "p"]);
+        assert_eq!((one.query_keys(), one.fingerprint()), (&keys(&["q", "p"])[..], None));
         let mut several = parts();
+        several.fingerprint = "ab12";
         several.outputs = (Dtype::F32, vec![3, 2, 2], (0..12).map(|value| value as f32).collect());
         let several = read(&several).unwrap();
+        assert_eq!(several.fingerprint(), Some("ab12"));
         assert_eq!((several.outputs().subsets(), several.outputs().seeds()), (3, 2));
         // The mean over the seeds of each subset.
         assert_eq!(several.outputs().query(0), [1.0, 5.0, 9.0]);

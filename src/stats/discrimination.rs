@@ -112,9 +112,8 @@ pub fn inspect_top(
 /// Normalised discounted cumulative gain of the first `k` rows of `ranking` against the `exact` score of each row, in
 /// 0..=1: 1 where they are the rows with the `k` highest exact scores, in that order.
 ///
-/// A row among the `k` highest exact scores (or that ties with the last of them) has its exact score as gain, 0 where that
-/// is negative; every other row has none. The gain at rank i, from 1, is divided by log2(i + 1); the sum is divided by
-/// that of the best ranking. A ranking shorter than `k` has nothing at the ranks it lacks. `None` where no ranking has a
+/// The gain of a row is its exact score, 0 where that is negative. The gain at rank i, from 1, is divided by log2(i + 1);
+/// the sum is divided by that of the best ranking. A ranking shorter than `k` has nothing at the ranks it lacks. `None` where no ranking has a
 /// gain: `k` is 0, or no exact score is positive.
 ///
 /// For opponents, give negated exact scores.
@@ -143,12 +142,9 @@ pub fn ndcg(ranking: &[usize], exact: &[f64], k: usize) -> Result<Option<f64>, S
     let ranking = &ranking[..k.min(ranking.len())];
     check_ranking(ranking, exact.len())?;
     let best = highest(exact, k);
-    let (Some(&first), Some(&last)) = (best.first(), best.last()) else { return Ok(None) };
-    if first <= 0.0 {
-        return Ok(None);
-    }
+    let Some(first) = best.first().copied().filter(|first| *first > 0.0) else { return Ok(None) };
     // In parts of the highest gain, so that no sum of gains is infinite.
-    let gain = |score: f64| if score >= last { score.max(0.0) / first } else { 0.0 };
+    let gain = |score: f64| score.max(0.0) / first;
     let discounted = |gains: &mut dyn Iterator<Item = f64>| -> f64 {
         gains.enumerate().map(|(place, gain)| gain / (place as f64 + 2.0).log2()).sum()
     };
@@ -294,18 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn gains_are_those_of_the_exact_best_rows() {
+    fn gains_are_the_exact_scores_of_proponents() {
         let exact = [5.0, 4.0, 3.0, 2.0];
-        // Row 2 is third: without gain at k = 2.
-        let found = ndcg(&[2, 0], &exact, 2).unwrap().unwrap();
         let second = 1.0 / 3.0_f64.log2();
-        assert!((found - 5.0 * second / (5.0 + 4.0 * second)).abs() < 1e-15, "{found}");
-        assert_eq!(ndcg(&[2, 3], &exact, 2), Ok(Some(0.0)));
+        let best = 5.0 + 4.0 * second;
+        for (ranking, gained) in [([2, 0], 3.0 + 5.0 * second), ([2, 3], 3.0 + 2.0 * second)] {
+            let found = ndcg(&ranking, &exact, 2).unwrap().unwrap();
+            assert!((found - gained / best).abs() < 1e-15, "{found}");
+        }
+        assert_eq!(ndcg(&[1, 2], &[5.0, 0.0, -4.0], 2), Ok(Some(0.0)));
         // What ties with the last is as good as it; what is negative has no gain.
         assert_eq!(ndcg(&[0, 2], &[5.0, 4.0, 4.0], 2), Ok(Some(1.0)));
         assert_eq!(ndcg(&[0, 2], &[5.0, -4.0, -7.0], 3), Ok(Some(1.0)));
         // A ranking that stops early, and one that is longer than is looked at.
-        assert_eq!(ndcg(&[0], &exact, 2), Ok(Some(5.0 / (5.0 + 4.0 * second))));
+        assert_eq!(ndcg(&[0], &exact, 2), Ok(Some(5.0 / best)));
         assert_eq!(ndcg(&[0, 1, 3, 3], &exact, 2), Ok(Some(1.0)));
         assert_eq!(ndcg(&[0, 1], &[f64::MAX, f64::MAX], 9), Ok(Some(1.0)));
     }
