@@ -1,4 +1,4 @@
-//! What fits, trainings of heads and measurements of faithfulness did, as JSON.
+//! What fits, trainings of heads and measurements of the truth did, as JSON.
 
 use std::time::Duration;
 
@@ -7,8 +7,6 @@ use serde_json::{Value, json};
 use super::answer::milliseconds;
 use super::report::Report;
 use crate::engine::{FitReport, Row};
-use crate::evaluation::LdsReport;
-use crate::stats::Interval;
 #[cfg(feature = "bert")]
 use crate::training::{HeadReport, TruthReport};
 
@@ -63,45 +61,5 @@ pub fn truth_report(report: &TruthReport, elapsed: Duration) -> Report {
         .with("seeds", report.runs)
         .with("resumed", report.resumed)
         .with("fingerprint", report.fingerprint.short())
-        .with("elapsed_ms", milliseconds(elapsed))
-}
-
-/// Linear datamodelling scores of the methods of these names, with their differences and the noise ceiling.
-pub fn lds_report(
-    report: &LdsReport,
-    control: Option<&LdsReport>,
-    methods: &[&str],
-    (subsets, seeds): (usize, usize),
-    seed: u64,
-    elapsed: Duration,
-) -> Report {
-    let name = |at: usize| methods.get(at).copied().unwrap_or_default();
-    let of = |interval: &Interval| json!({"mean": interval.mean, "low": interval.low, "high": interval.high});
-    let line = |(at, method): (usize, &crate::evaluation::MethodLds)| {
-        let mut line = json!({"score": name(at), "lds": method.lds.mean, "low": method.lds.low, "high": method.lds.high});
-        if let Some(own) = control.and_then(|control| control.methods.get(at)) {
-            line["permuted"] = of(&own.lds);
-        }
-        line
-    };
-    let difference = |difference: &crate::evaluation::PairedDifference| {
-        json!({
-            "score": name(difference.method),
-            "minus": name(difference.other),
-            "difference": difference.difference.mean,
-            "low": difference.difference.low,
-            "high": difference.difference.high,
-        })
-    };
-    Report::new()
-        .with("queries", report.queries.len())
-        .with("constant_queries", report.constant_outputs)
-        .with("subsets", subsets)
-        .with("seeds", seeds)
-        .with("ceiling", report.ceiling.map_or(Value::Null, Value::from))
-        .with("resamples", report.resamples)
-        .with("seed", seed)
-        .with("methods", report.methods.iter().enumerate().map(line).collect::<Vec<_>>())
-        .with("differences", report.differences.iter().map(difference).collect::<Vec<_>>())
         .with("elapsed_ms", milliseconds(elapsed))
 }

@@ -6,16 +6,19 @@ use std::time::Instant;
 use clap::{Args, value_parser};
 
 use super::failure::Failure;
-use super::gradient_arguments::{curvatures, holds_sketches, keys_beside, read_asked, tensors_of};
-use super::measure_truth::embedded;
+use super::gradient_arguments::{AskedText, curvatures, holds_sketches, keys_beside, read_asked, tensors_of};
+use super::lds_methods::{
+    EMBEDDING_SCORES, GRADIENT_SCORE, GradientMethod, Measurement, SCORES, gradient_methods,
+};
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::VectorFile;
-use crate::answers::lds_report;
-use crate::attribution::ScoreKind;
+use crate::answers::{LdsEvaluation, LdsMethod, Provenance, Report, lds_report};
 use crate::curvature::CurvatureKind;
-use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, QueryInput, Snapshot};
-use crate::evaluation::{LdsOptions, TruthFile, group_sums, keep_same_label, linear_datamodelling_score};
+use crate::engine::{GradientColumn, GradientInput, Snapshot};
+use crate::evaluation::{
+    LdsOptions, PermutationOptions, TruthFile, linear_datamodelling_score, permutation_null,
+};
 use crate::sketch::{GradientSource, SketchFile};
 
 /// Measure how far scores agree with retrained models: the linear datamodelling score (LDS)
@@ -23,7 +26,9 @@ use crate::sketch::{GradientSource, SketchFile};
 /// For each query the sums of its scores over the rows of each subset are compared with what models trained on these
 /// subsets said, by rank correlation; LDS is the mean over queries. low and high are the ends of the 95% interval,
 /// resampled over queries and subsets; a difference whose interval leaves out 0 is one. The ceiling is what a perfect
-/// method would reach, given the noise of training.
+/// method would reach, given the noise of training. With --control, "permuted" tells what chance alone gives: the mean and
+/// the 2.5% and 97.5% percentiles of the score over permutations of the subsets. NDCG@20 says how well the 20 rows that a
+/// score ranks first agree with the first gradient score, as the exact one; it needs no retraining.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
@@ -39,7 +44,7 @@ pub(super) struct LdsArguments {
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
     /// Scores to measure: learned (embeddings), same-label (embeddings, of rows with the query's label), gradient
-    #[arg(long, value_name = "SCORES", value_delimiter = ',', default_values = ["learned", "same-label", "gradient"], value_parser = ["learned", "same-label", "gradient"])]
+    #[arg(long, value_name = "SCORES", value_delimiter = ',', default_values = SCORES, value_parser = SCORES)]
     score: Vec<String>,
     /// Curvatures to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = curvatures())]
@@ -53,147 +58,179 @@ pub(super) struct LdsArguments {
     /// Resamples for the intervals
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=100_000))]
     resamples: u32,
-    /// Compare with permuted truths too, where the score has to be 0
+    /// Gradient scores of these members alone too, by their numbers from 0, such as 0,1; may be given several times
+    #[arg(long, value_name = "N,N", value_parser = member_list)]
+    only_members: Vec<MemberList>,
+    /// Gradient scores of each member alone too
+    #[arg(long)]
+    each_member: bool,
+    /// Tell what chance alone gives: scores where the subsets have the outputs of others
     #[arg(long)]
     control: bool,
-    /// Decides the resamples
+    /// Permutations of the subsets for --control
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "control", value_parser = value_parser!(u32).range(39..=100_000))]
+    permutations: u32,
+    /// Decides the resamples and permutations
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     output: OutputArguments,
 }
 
-/// Group scores of one method, queries x subsets.
-struct Measured {
-    name: String,
-    groups: Vec<f64>,
+/// Members that are asked together.
+#[derive(Clone, Debug)]
+struct MemberList(Vec<u32>);
+
+fn member_list(text: &str) -> Result<MemberList, String> {
+    let number = |part: &str| {
+        part.trim().parse().map_err(|_| format!("{part:?} is no number of a member: use numbers such as 0,1"))
+    };
+    text.split(',').map(number).collect::<Result<_, _>>().map(MemberList)
 }
 
 impl LdsArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let begun = Instant::now();
+        let has_sketches = holds_sketches(&self.queries);
+        let has_gradients = has_sketches || self.is_wanted(GRADIENT_SCORE);
+        if !has_gradients && (self.each_member || !self.only_members.is_empty()) {
+            let text = "--only-members and --each-member belong to --score gradient: name it too";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         let snapshot = self.store.read()?.snapshot();
         let bytes = VectorFile::open(&self.truth, self.store.no_mmap)?;
         let truth = TruthFile::new(&bytes, &self.truth.display().to_string())?;
-        let mut methods = Vec::new();
-        if holds_sketches(&self.queries) {
-            self.measure_sketches(&snapshot, &truth, &mut methods, session)?;
+        let mut measurement = Measurement::new(&snapshot, &truth, &session.cancel, self.column.as_deref());
+        let methods = if has_gradients {
+            measurement.rank_rows(!has_sketches && self.has_embeddings())?;
+            self.gradient_methods(&snapshot)?
         } else {
-            self.measure_texts(&snapshot, &truth, &mut methods, session)?;
-        }
-        let options =
-            LdsOptions { resamples: self.resamples as usize, seed: self.seed, ..LdsOptions::default() };
-        let groups: Vec<&[f64]> = methods.iter().map(|method| method.groups.as_slice()).collect();
-        let report = linear_datamodelling_score(truth.outputs(), &groups, options)?;
-        let control = if self.control {
-            Some(linear_datamodelling_score(&truth.outputs().permuted(self.seed), &groups, options)?)
-        } else {
-            None
+            Vec::new()
         };
-        let named: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
-        let shape = (truth.outputs().subsets(), truth.outputs().seeds());
-        let report = lds_report(&report, control.as_ref(), &named, shape, self.seed, begun.elapsed());
+        if has_sketches {
+            self.measure_sketches(&mut measurement, &methods)?;
+        } else {
+            self.measure_texts(&mut measurement, &methods)?;
+        }
+        let report = self.report(&measurement, begun)?;
         session.report(self.output.format, &report)
+    }
+
+    fn is_wanted(&self, score: &str) -> bool {
+        self.score.iter().any(|wanted| wanted == score)
+    }
+
+    fn has_embeddings(&self) -> bool {
+        EMBEDDING_SCORES.iter().any(|score| self.is_wanted(score))
+    }
+
+    fn gradient_methods(&self, snapshot: &Snapshot) -> Result<Vec<GradientMethod>, Failure> {
+        let mut members: Vec<Vec<u32>> = self.only_members.iter().map(|list| list.0.clone()).collect();
+        if self.each_member {
+            let column = snapshot.gradient_column(self.column.as_deref())?;
+            let count = column.map_or(0, |column| column.checkpoints.len());
+            members.extend((0..count as u32).map(|member| vec![member]));
+        }
+        Ok(gradient_methods(&self.curvature, &members))
     }
 
     fn measure_sketches(
         &self,
-        snapshot: &Snapshot,
-        truth: &TruthFile,
-        methods: &mut Vec<Measured>,
-        session: &Session<'_>,
+        measurement: &mut Measurement<'_>,
+        methods: &[GradientMethod],
     ) -> Result<(), Failure> {
         let bytes = VectorFile::open(&self.queries, self.store.no_mmap)?;
         let tensors = tensors_of(&self.queries, &bytes)?;
         let sketches = SketchFile::new(&tensors)?;
-        let order = truth.queries_among(&keys_beside(&self.queries)?)?;
+        let order = measurement.truth.queries_among(&keys_beside(&self.queries)?)?;
         if let Some(row) = order.iter().find(|row| **row >= sketches.rows()) {
             return Err(Failure::Failed(format!("{} has no row {}", sketches.name(), row + 1)));
         }
         let inputs: Vec<GradientInput<'_>> =
             order.iter().map(|row| GradientInput::Source { source: &sketches, row: *row }).collect();
-        self.measure_gradients(snapshot, truth, &inputs, methods, session)
+        measurement.measure_gradients(&inputs, methods)
     }
 
     fn measure_texts(
         &self,
-        snapshot: &Snapshot,
-        truth: &TruthFile,
-        methods: &mut Vec<Measured>,
-        session: &Session<'_>,
+        measurement: &mut Measurement<'_>,
+        methods: &[GradientMethod],
     ) -> Result<(), Failure> {
-        let column = self.column.as_deref();
-        let is_wanted = |score: &str| self.score.iter().any(|wanted| wanted == score);
         let label = match &self.label {
             Some(label) => label.clone(),
-            None => snapshot.head_label(column)?.unwrap_or_else(|| "label".to_owned()),
+            None => {
+                let of_head = measurement.snapshot.head_label(self.column.as_deref())?;
+                of_head.unwrap_or_else(|| "label".to_owned())
+            }
         };
         let asked = read_asked(&self.queries, &label)?;
         let keys: Vec<String> = asked.iter().map(|asked| asked.key.clone()).collect();
-        let order = truth.queries_among(&keys)?;
-        let texts: Vec<&LabelledText> = order.iter().map(|number| &asked[*number].text).collect();
-        if is_wanted("learned") || is_wanted("same-label") {
-            let vectors = embedded(snapshot, None, &texts)?;
-            let keys = snapshot.column_keys(None)?;
-            let (masks, rows) = (truth.subsets_over(&keys)?, keys.len());
-            if is_wanted("learned") {
-                let scores = snapshot.score_vectors(None, &vectors, ScoreKind::Dot, &session.cancel)?;
-                let groups = group_sums(&scores.concat(), &masks, rows)?;
-                methods.push(Measured { name: "learned".to_owned(), groups });
-            }
-            if is_wanted("same-label") {
-                let mut scores =
-                    snapshot.score_vectors(None, &vectors, ScoreKind::Cosine, &session.cancel)?;
-                let labels = snapshot.labelled_rows(None, &label)?;
-                let of_rows: Vec<Option<&str>> =
-                    labels.iter().map(|(_, _, label)| label.as_deref()).collect();
-                let of_queries = order.iter().map(|number| asked[*number].label());
-                keep_same_label(&mut scores, of_queries, &of_rows);
-                let groups = group_sums(&scores.concat(), &masks, rows)?;
-                methods.push(Measured { name: "embedding cosine x same label".to_owned(), groups });
-            }
+        let order = measurement.truth.queries_among(&keys)?;
+        let asked: Vec<&AskedText> = order.iter().map(|number| &asked[*number]).collect();
+        if self.has_embeddings() {
+            measurement.measure_embeddings(&asked, &label, |score| self.is_wanted(score))?;
         }
-        if is_wanted("gradient") {
-            let texts: Vec<LabelledText> = texts.into_iter().cloned().collect();
-            let gradients = snapshot.label_gradients(column, &texts)?;
-            let asked = QueryInput::Key(String::new());
-            let inputs = GradientInput::of_head(&asked, &gradients);
-            self.measure_gradients(snapshot, truth, &inputs, methods, session)?;
+        if self.is_wanted(GRADIENT_SCORE) {
+            measurement.measure_text_gradients(&asked, methods)?;
         }
         Ok(())
     }
 
-    fn measure_gradients(
-        &self,
-        snapshot: &Snapshot,
-        truth: &TruthFile,
-        inputs: &[GradientInput<'_>],
-        methods: &mut Vec<Measured>,
-        session: &Session<'_>,
-    ) -> Result<(), Failure> {
-        let column = self.column.as_deref();
-        let keys = snapshot.gradient_keys(column)?;
-        let masks = truth.subsets_over(&keys)?;
-        let kinds: Vec<Option<CurvatureKind>> = if self.curvature.is_empty() {
-            vec![None]
-        } else {
-            self.curvature.iter().copied().map(Some).collect()
+    fn report(&self, measurement: &Measurement<'_>, begun: Instant) -> Result<Report, Failure> {
+        let outputs = measurement.truth.outputs();
+        let options =
+            LdsOptions { resamples: self.resamples as usize, seed: self.seed, ..LdsOptions::default() };
+        let groups: Vec<&[f64]> =
+            measurement.measured.iter().map(|measured| measured.groups.as_slice()).collect();
+        let report = linear_datamodelling_score(outputs, &groups, options)?;
+        let control = PermutationOptions {
+            permutations: self.permutations as usize,
+            level: options.level,
+            seed: self.seed,
         };
-        for kind in kinds {
-            let query = GradientQuery {
-                column: self.column.clone(),
-                curvature: kind,
-                members: MemberScores::Standardised,
-                ..GradientQuery::default()
-            };
-            let mut groups = Vec::with_capacity(inputs.len() * truth.outputs().subsets());
-            snapshot.score_gradients(inputs, &query, &session.cancel, |_, scores| {
-                groups.extend(group_sums(scores, &masks, keys.len())?);
-                Ok::<(), Failure>(())
-            })?;
-            let name = kind.map_or("gradient".to_owned(), |kind| format!("gradient, {}", kind.name()));
-            methods.push(Measured { name, groups });
+        let control = self.control.then(|| permutation_null(outputs, &groups, control)).transpose()?;
+        let rankings = measurement.rankings.as_ref();
+        let ndcg = rankings.and_then(|all| all.report(options.level, options.resamples, self.seed));
+        let statistics = measurement.snapshot.statistics();
+        let gradients = match measurement.rankings {
+            Some(_) => measurement.snapshot.gradient_column(self.column.as_deref())?,
+            None => None,
+        };
+        let provenance = Provenance::new(&statistics, self.columns(measurement, gradients.as_ref())?);
+        let methods = measurement.measured.iter().map(|measured| {
+            let (gradient, column) = (measured.gradient.as_ref(), gradients.as_ref());
+            let curvature = gradient.zip(column).and_then(|(gradient, column)| {
+                provenance.curvature(&column.name, gradient.curvature.map(CurvatureKind::name))
+            });
+            LdsMethod { name: &measured.name, curvature }
+        });
+        let evaluation = LdsEvaluation {
+            methods: methods.collect(),
+            report: &report,
+            control: control.as_ref(),
+            ndcg: ndcg.as_ref().zip(rankings.map(|all| all.exact.as_str())),
+            truth: measurement.truth,
+            members: gradients.as_ref().map(|column| column.checkpoints.len()),
+            seed: self.seed,
+            provenance: provenance.clone(),
+        };
+        Ok(lds_report(&evaluation, begun.elapsed()))
+    }
+
+    /// Names of the columns that scores were computed from.
+    fn columns(
+        &self,
+        measurement: &Measurement<'_>,
+        gradients: Option<&GradientColumn>,
+    ) -> Result<Vec<String>, Failure> {
+        let mut names = Vec::new();
+        if measurement.measured.iter().any(|measured| measured.gradient.is_none()) {
+            names.push(measurement.snapshot.embedding_name(None)?.to_owned());
         }
-        Ok(())
+        if let Some(column) = gradients {
+            names.extend(column.head.as_ref().and_then(|head| head.embedding.clone()));
+            names.push(column.name.clone());
+        }
+        Ok(names)
     }
 }

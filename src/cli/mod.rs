@@ -26,6 +26,7 @@
 //! | `ingest.rs` | `ingest`: documents in, resumable |
 //! | `inputs.rs` | the files that an ingest reads: folders and patterns expanded |
 //! | `interrupt.rs` | Ctrl-C |
+//! | `lds_methods.rs` | the scores that `eval lds` measures |
 //! | `manual.rs` | `man`: the manual page |
 //! | `matrix_file.rs` | matrices that verbs write |
 //! | `measure_truth.rs` | `measure-truth`: what the data does, by retraining |
@@ -64,6 +65,8 @@ mod import;
 mod ingest;
 mod inputs;
 mod interrupt;
+#[cfg(feature = "bert")]
+mod lds_methods;
 mod manual;
 mod matrix_file;
 #[cfg(feature = "bert")]

@@ -118,6 +118,17 @@ pub enum LdsError {
         /// The number of resamples given.
         resamples: usize,
     },
+    /// Chance of no permutations, or of a level that is none.
+    #[error(
+        "no interval at level {level} from {permutations} permutations: use a level between 0 and 1, and 1 \
+         permutation or more"
+    )]
+    PermutationOptions {
+        /// The level given.
+        level: f64,
+        /// The number of permutations given.
+        permutations: usize,
+    },
     /// On each query something is constant.
     #[error(
         "none of {queries} queries has outputs and group scores that differ between subsets: measure more \
@@ -157,7 +168,7 @@ pub enum LdsError {
 /// A query on which the outputs or the group scores of some method are constant is left out of everything, for all methods,
 /// and counted; one that becomes constant on a resample is left out of that resample.
 ///
-/// A control: against [permuted](RetrainingTruth::permuted) outputs the interval is to contain 0.
+/// What chance alone gives is told by [`permutation_null`](super::permutation_null).
 ///
 /// # Errors
 /// See [`LdsError`].
@@ -188,11 +199,7 @@ pub fn linear_datamodelling_score(
     if resamples == 0 || !(level > 0.0 && level < 1.0) {
         return Err(LdsError::Options { level, resamples });
     }
-    check_methods(truth, methods)?;
-    let orders = Orders::new(truth, methods)?;
-    if orders.kept.is_empty() {
-        return Err(LdsError::NoQueries { queries: truth.queries() });
-    }
+    let orders = Orders::of_counting_queries(truth, methods)?;
     let correlations = orders.correlations()?;
     let drawn = orders.resample(resamples, seed)?;
     let count = drawn.first().map_or(0, Vec::len);
@@ -249,21 +256,21 @@ fn check_methods(truth: &RetrainingTruth, methods: &[&[f64]]) -> Result<(), LdsE
 }
 
 /// How outputs and group scores order the subsets, for the queries that count.
-struct Orders {
+pub(super) struct Orders {
     queries: Vec<usize>,
     /// One for each of `queries`.
-    kept: Vec<QueryOrders>,
-    subsets: usize,
-    methods: usize,
+    pub(super) kept: Vec<QueryOrders>,
+    pub(super) subsets: usize,
+    pub(super) methods: usize,
     constant_outputs: usize,
     constant_scores: Vec<usize>,
 }
 
 /// How one query orders the subsets.
-struct QueryOrders {
-    outputs: RankOrder,
+pub(super) struct QueryOrders {
+    pub(super) outputs: RankOrder,
     /// One for each method.
-    scores: Vec<RankOrder>,
+    pub(super) scores: Vec<RankOrder>,
 }
 
 /// Room for the correlations of one query on one resample.
@@ -277,6 +284,19 @@ struct Room {
 }
 
 impl Orders {
+    /// Orders of at least one query.
+    ///
+    /// # Errors
+    /// The methods do not fit the truth, or no query counts.
+    pub(super) fn of_counting_queries(truth: &RetrainingTruth, methods: &[&[f64]]) -> Result<Self, LdsError> {
+        check_methods(truth, methods)?;
+        let orders = Self::new(truth, methods)?;
+        if orders.kept.is_empty() {
+            return Err(LdsError::NoQueries { queries: truth.queries() });
+        }
+        Ok(orders)
+    }
+
     fn new(truth: &RetrainingTruth, methods: &[&[f64]]) -> Result<Self, SampleError> {
         let subsets = truth.subsets();
         let (mut queries, mut kept) = (Vec::new(), Vec::new());

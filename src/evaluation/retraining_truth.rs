@@ -111,26 +111,6 @@ impl RetrainingTruth {
         self.means.chunks_exact(self.subsets).nth(query).unwrap_or_default()
     }
 
-    /// The same outputs, but each subset with those of another one (or of itself) drawn by `seed`, the same one for all
-    /// seeds and queries: nothing can predict them. A control for whatever is measured against the truth.
-    ///
-    /// # Complexity
-    /// O(outputs)
-    #[must_use]
-    pub fn permuted(&self, seed: u64) -> Self {
-        let mut from: Vec<usize> = (0..self.subsets).collect();
-        RandomStream::new(seed).shuffle(&mut from);
-        let model = self.seeds * self.queries;
-        let outputs =
-            from.iter().flat_map(|&subset| &self.outputs[subset * model..][..model]).copied().collect();
-        let means = self
-            .means
-            .chunks_exact(self.subsets)
-            .flat_map(|query| from.iter().map(|&at| query[at]))
-            .collect();
-        Self { outputs, means, ..*self }
-    }
-
     /// For each query, the correlation that a method without any error can be expected to reach with these outputs, in
     /// 0..=1, because training noise remains in their means; `None` where there is but one seed.
     ///
@@ -278,19 +258,6 @@ mod tests {
         }
         assert_eq!(splits(20, 3), splits(20, 3));
         assert_ne!(splits(20, 3), splits(20, 4));
-    }
-
-    #[test]
-    fn a_permutation_moves_whole_subsets() {
-        let outputs: Vec<f64> = (0..10 * 2 * 3).map(f64::from).collect();
-        let truth = RetrainingTruth::new(outputs, 10, 2, 3).unwrap();
-        let permuted = truth.permuted(4);
-        assert_ne!(permuted, truth);
-        assert_eq!(permuted, truth.permuted(4));
-        assert_eq!(RetrainingTruth::new(permuted.outputs.clone(), 10, 2, 3), Ok(permuted.clone()));
-        let mut blocks: Vec<&[f64]> = permuted.outputs.chunks(6).collect();
-        blocks.sort_by(|left, right| left[0].total_cmp(&right[0]));
-        assert_eq!(blocks.concat(), truth.outputs);
     }
 
     #[test]

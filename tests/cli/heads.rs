@@ -22,11 +22,13 @@ const WORDS: [(&str, [&str; 4]); 3] = [
     ("weather", ["rain", "snow", "wind", "sun"]),
 ];
 
-/// A line with the words of a class; number `row` of it.
+/// A line with the words of a class; number `row` of it. In field `is` stands the class too, but for one row that is told
+/// to be of another.
 fn line(prefix: &str, row: usize) -> String {
     let (class, words) = WORDS[row % 3];
     let text = format!("{} and {} near the {}", words[row % 4], words[(row / 3) % 4], words[(row / 5) % 4]);
-    json!({"key": format!("{prefix}{row}"), "text": text, "class": class}).to_string() + "\n"
+    let is = if row == 7 { WORDS[2].0 } else { class };
+    json!({"key": format!("{prefix}{row}"), "text": text, "class": class, "is": is}).to_string() + "\n"
 }
 
 /// A store `texts` of 36 rows of three classes, one of them without a label, and a file of queries.
@@ -206,11 +208,24 @@ fn faithfulness_is_told_with_intervals_differences_and_a_ceiling() {
     }
     measure(&place, "t.safetensors", "12", "0").ok();
     let eval = ["eval", "lds", "texts", "--truth", "t.safetensors", "--queries", "queries.jsonl"];
-    let more = ["--resamples", "50", "--curvature", "margin,identity", "--control", "--format", "json"];
+    let more = ["--resamples", "50", "--curvature", "margin,identity", "--control", "--permutations", "99"];
+    let more = [&more[..], &["--format", "json"]].concat();
     let report = place.run(&[&eval[..], &more].concat()).ok().json();
-    for (name, expected) in [("queries", 6), ("subsets", 12), ("seeds", 2), ("resamples", 50)] {
+    for (name, expected) in [
+        ("queries", 6),
+        ("subsets", 12),
+        ("seeds", 2),
+        ("resamples", 50),
+        ("permutations", 99),
+        ("seed", 0),
+        ("members", 4),
+    ] {
         assert_eq!(report[name], json!(expected), "{report}");
     }
+    assert_eq!(
+        report["ndcg"],
+        json!({"k": 20, "exact": "gradient, margin", "queries": 6, "without_proponents": 0})
+    );
     assert!(report["ceiling"].as_f64().is_some_and(|ceiling| (0.0..=1.0).contains(&ceiling)), "{report}");
     let methods = report["methods"].as_array().expect("methods");
     let names: Vec<&str> = methods.iter().filter_map(|method| method["score"].as_str()).collect();
@@ -220,9 +235,19 @@ fn faithfulness_is_told_with_intervals_differences_and_a_ceiling() {
     for method in methods {
         let [lds, low, high] = ["lds", "low", "high"].map(|name| method[name].as_f64().expect("a number"));
         assert!(-1.0 <= low && low <= high && high <= 1.0, "{method}");
-        assert!(method["permuted"]["mean"].as_f64().is_some_and(|mean| mean.abs() <= 1.0), "{method}");
+        let [mean, low, high] = ["mean", "low", "high"].map(|name| method["permuted"][name].as_f64());
+        // Of 99 permutations of 12 subsets: chance is around 0.
+        assert!(
+            low < Some(0.0) && Some(0.0) < high && mean.is_some_and(|mean| mean.abs() < 0.15),
+            "{method}"
+        );
+        let ndcg = ["mean", "low", "high"].map(|name| method["ndcg_at_20"][name].as_f64().expect("a number"));
+        assert!(0.0 <= ndcg[1] && ndcg[1] <= ndcg[0] && ndcg[0] <= ndcg[2] && ndcg[2] <= 1.0, "{method}");
         means.insert(method["score"].as_str().expect("a name"), lds);
     }
+    let ndcg: Vec<f64> = methods.iter().filter_map(|line| line["ndcg_at_20"]["mean"].as_f64()).collect();
+    assert_eq!(ndcg[2], 1.0, "the exact score against itself: {report}");
+    assert!([0, 1, 3].iter().all(|at| ndcg[*at] < 1.0), "{report}");
     // Half of what the truth says is who was trained on; the best curvature must see some of it.
     assert!(means["gradient, margin"] > 0.2, "{report}");
     let differences = report["differences"].as_array().expect("differences");
@@ -230,19 +255,94 @@ fn faithfulness_is_told_with_intervals_differences_and_a_ceiling() {
     for difference in differences {
         let [one, other] = ["score", "minus"].map(|name| means[difference[name].as_str().expect("a name")]);
         let found = difference["difference"].as_f64().expect("a number");
-        assert!((found - (one - other)).abs() < 1e-9, "{difference}");
+        // Of numbers with six decimals.
+        assert!((found - (one - other)).abs() < 2e-6, "{difference}");
     }
     let table = place.run(&[&eval[..], &["--resamples", "20", "--score", "gradient"]].concat()).ok().out;
     assert!(
         table.contains("ceiling") && table.contains("gradient") && !table.contains("permuted"),
         "{table}"
     );
+    let learned = place.run(&[&eval[..], &["--score", "learned", "--format", "json"]].concat()).ok().json();
+    assert_eq!((&learned["ndcg"], &learned["members"]), (&json!(null), &json!(null)), "{learned}");
+    assert!(learned["methods"][0].get("ndcg_at_20").is_none(), "{learned}");
 
     place.run(&["delete", "texts", "--key", "r1"]).ok();
     failed(&place.run(&eval), &["\"r1\"", "not in the store"]);
     place.write("queries.jsonl", line("q", 2));
     failed(&place.run(&eval), &["t.safetensors", "--queries"]);
     assert!(Path::new(&place.path("t.safetensors")).exists());
+}
+
+/// A store `texts` with a fitted head of four members, and a truth of 12 subsets.
+fn measured() -> Scene {
+    let place = with_texts();
+    trained(&place);
+    place.run(&["fit", "texts"]).ok();
+    measure(&place, "t.safetensors", "12", "0").ok();
+    place
+}
+
+#[test]
+fn chosen_members_are_measured_beside_all() {
+    let place = measured();
+    let eval = ["eval", "lds", "texts", "--truth", "t.safetensors", "--queries", "queries.jsonl"];
+    let eval = [&eval[..], &["--score", "gradient", "--resamples", "30", "--format", "json"]].concat();
+    let with = |more: &[&str]| place.run(&[&eval[..], more].concat());
+    let names = |report: &Value| -> Vec<String> {
+        let methods = report["methods"].as_array().expect("methods");
+        methods.iter().map(|method| method["score"].as_str().expect("a name").to_owned()).collect()
+    };
+    let some =
+        with(&["--only-members", "0,1", "--only-members", "3", "--only-members", "0,1,2,3"]).ok().json();
+    let expected = ["gradient", "gradient, members 0,1", "gradient, member 3", "gradient, members 0,1,2,3"];
+    assert_eq!(names(&some), expected);
+    let lds = |report: &Value, at: usize| report["methods"][at]["lds"].as_f64().expect("a number");
+    // All members by name are all members; fewer say something else.
+    assert_eq!(
+        (lds(&some, 0), &some["methods"][3]["ndcg_at_20"]["mean"]),
+        (lds(&some, 3), &json!(1.0)),
+        "{some}"
+    );
+    assert!(lds(&some, 1) != lds(&some, 0) && lds(&some, 2) != lds(&some, 0), "{some}");
+    let pairs = some["differences"].as_array().expect("differences");
+    assert_eq!(pairs.len(), 6);
+    let pair = |name: &str, other: &str| {
+        let found = pairs.iter().find(|pair| pair["score"] == json!(name) && pair["minus"] == json!(other));
+        found.unwrap_or_else(|| panic!("{name} - {other}: {some}"))
+    };
+    assert_eq!(pair(expected[0], expected[3])["difference"], json!(0.0));
+    let found = pair(expected[1], expected[2])["difference"].as_f64().expect("a number");
+    assert!((found - (lds(&some, 1) - lds(&some, 2))).abs() < 2e-6, "{some}");
+
+    let each = with(&["--each-member", "--curvature", "margin", "--only-members", "1,0"]).ok().json();
+    let expected = [
+        "gradient, margin",
+        "gradient, margin, members 1,0",
+        "gradient, margin, member 0",
+        "gradient, margin, member 1",
+        "gradient, margin, member 2",
+        "gradient, margin, member 3",
+    ];
+    assert_eq!(names(&each), expected);
+    // Whatever stands beside it, a method scores the same.
+    assert_eq!([lds(&each, 1), lds(&each, 5)], [lds(&some, 1), lds(&some, 2)]);
+
+    failed(&with(&["--only-members", "0,9"]), &["no member 9", "0 to 3"]);
+    for wrong in [
+        &["--only-members", "a"][..],
+        &["--only-members", ""],
+        &["--only-members", "0,,1"],
+        &["--permutations", "50"],
+    ] {
+        let run = with(wrong);
+        assert_eq!(run.code, 2, "{run:?}");
+    }
+    let few = with(&["--control", "--permutations", "38"]);
+    assert_eq!(few.code, 2, "{few:?}");
+    let learned = place.run(&[&eval[..7], &["--score", "learned", "--each-member"]].concat());
+    assert_eq!(learned.code, 2, "{learned:?}");
+    assert!(learned.err.contains("--score gradient"), "{learned:?}");
 }
 
 #[test]
