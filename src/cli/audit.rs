@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::matrix_file::MatrixFile;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
-use crate::answers::audit_report;
+use crate::answers::{Provenance, audit_report};
 use crate::base::limits::ANSWER_ROWS_MAX;
 use crate::monitor::{LabelAudit, LabelAuditOptions, audit_labels};
 
@@ -92,7 +92,9 @@ impl LabelArguments {
             // The snapshot holds all rows of its own audit.
             rows.extend(snapshot.row(&audited.key)?);
         }
-        session.report(self.output.format, &audit_report(&audit, &rows, begun.elapsed()))
+        let statistics = snapshot.statistics();
+        let provenance = Provenance::new(&statistics, audit.columns.iter().cloned());
+        session.report(self.output.format, &audit_report(&audit, &rows, &provenance, begun.elapsed()))
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
-use crate::answers::detection_report;
+use crate::answers::{Provenance, detection_report};
 use crate::engine::Snapshot;
 use crate::evaluation::{LabelDetection, label_detection};
 use crate::monitor::{LabelAudit, LabelAuditOptions, audit_labels};
@@ -57,7 +57,9 @@ impl EvalLabelsArguments {
         let audit = audit_labels(&snapshot, &options, session.watch())?;
         let flipped = self.flipped(&snapshot, &audit)?;
         let mut methods = of_audit(&audit);
-        methods.extend(self.self_influence(&snapshot, session)?);
+        let fitted = snapshot.gradient_column(self.column.as_deref())?.filter(|column| column.is_fitted);
+        let fitted = fitted.map(|column| column.name);
+        methods.extend(self_influence(&snapshot, fitted.as_deref(), session)?);
         let mut measured: Vec<(&str, LabelDetection)> = Vec::new();
         for method in &methods {
             let known =
@@ -74,7 +76,12 @@ impl EvalLabelsArguments {
             }
         }
         let unknown = audit.rows.len() - flipped.len();
-        session.report(self.output.format, &detection_report(&audit, unknown, &measured, begun.elapsed()))
+        let statistics = snapshot.statistics();
+        let provenance = Provenance::new(&statistics, audit.columns.iter().cloned().chain(fitted.clone()));
+        let curvature = fitted.and_then(|column| provenance.curvature(&column, None));
+        let made_with = (&provenance, curvature.as_deref());
+        let report = detection_report(&audit, unknown, &measured, made_with, begun.elapsed());
+        session.report(self.output.format, &report)
     }
 
     /// For each audited row with a true label whether its label is another, in the order of ingest.
@@ -99,14 +106,18 @@ impl EvalLabelsArguments {
         }
         Ok(flipped)
     }
+}
 
-    fn self_influence(&self, snapshot: &Snapshot, session: &Session<'_>) -> Result<Option<Method>, Failure> {
-        let column = snapshot.gradient_column(self.column.as_deref())?.filter(|column| column.is_fitted);
-        let Some(column) = column else { return Ok(None) };
-        let values = snapshot.self_influence(Some(&column.name), None, &session.cancel)?;
-        let values = snapshot.gradient_keys(Some(&column.name))?.into_iter().zip(values).collect();
-        Ok(Some(Method { name: "self-influence", values }))
-    }
+/// Self-influence by the newest curvature of a sketch column, if there is one.
+fn self_influence(
+    snapshot: &Snapshot,
+    column: Option<&str>,
+    session: &Session<'_>,
+) -> Result<Option<Method>, Failure> {
+    let Some(column) = column else { return Ok(None) };
+    let values = snapshot.self_influence(Some(column), None, &session.cancel)?;
+    let values = snapshot.gradient_keys(Some(column))?.into_iter().zip(values).collect();
+    Ok(Some(Method { name: "self-influence", values }))
 }
 
 /// The audit, and its parts alone.

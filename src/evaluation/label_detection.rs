@@ -25,6 +25,10 @@ pub struct LabelDetection {
     pub top_tenth: Inspection,
     /// What is found in the highest fifth.
     pub top_fifth: Inspection,
+    /// Resamples behind the interval: those with wrong and right labels.
+    pub resamples: usize,
+    /// What decided them.
+    pub seed: u64,
 }
 
 /// Compares scores, high for suspicious rows, with which labels are wrong. `None` where all are, or none is.
@@ -63,6 +67,8 @@ pub fn label_detection(scores: &[f64], flipped: &[bool]) -> Result<Option<LabelD
         auc: Interval { mean: auc, low, high },
         top_tenth,
         top_fifth,
+        resamples: draws.len(),
+        seed: SEED,
     }))
 }
 

@@ -96,6 +96,8 @@ pub struct LabelAudit {
     pub kernel: AuditKernel,
     /// What is known from training.
     pub training: TrainingSignal,
+    /// Names of the columns that it was made of: the embeddings, then the sketch column if one was used.
+    pub columns: Vec<String>,
     /// What was left out or replaced, and why; sentences for people.
     pub notes: Vec<String>,
 }
@@ -133,9 +135,12 @@ pub fn audit_labels(
     let head = column.as_ref().and_then(|column| column.head.as_ref());
     let embedding = head.and_then(|head| head.embedding.as_deref());
     let rows = read_labels(snapshot, embedding, &options.label)?;
+    let mut columns = vec![snapshot.embedding_name(embedding)?.to_owned()];
     let course = column.as_ref().map(|column| Course::read(snapshot, column, &rows)).transpose()?;
     let course = course.filter(|course| course.values.iter().any(Option::is_some));
     note_course(course.as_ref(), &mut notes);
+    // One without a head that also tells nothing of the training was not used.
+    columns.extend(column.iter().filter(|_| head.is_some() || course.is_some()).map(|own| own.name.clone()));
     let (kernel, ridge) = ridge(snapshot, column.as_ref(), &rows, &mut notes)?;
     let votes = neighbour_votes(snapshot, embedding, &rows, watch)?;
 
@@ -176,6 +181,7 @@ pub fn audit_labels(
             Some(_) => TrainingSignal::Earliest,
             None => TrainingSignal::None,
         },
+        columns,
         notes,
     })
 }

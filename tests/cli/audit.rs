@@ -31,6 +31,7 @@ fn suspicious_rows_come_first_and_all_scores_are_written() {
         (&json!(40), &json!(0), &json!(2), &json!(2))
     );
     assert_eq!(report["kernel"], json!("cosine of the embeddings"));
+    assert_eq!((&report["columns"][0]["name"], &report["columns"][1]), (&json!("embedding"), &json!(null)));
     assert!(report["notes"].as_str().is_some_and(|notes| notes.contains("train-head")), "{report}");
     let rows = report["suspicious"].as_array().expect("a list");
     assert_eq!(rows.len(), 3);
@@ -71,6 +72,14 @@ fn detection_is_measured_against_true_labels() {
         (&json!(1.0), &json!(1.0), &json!(0.5), &json!(0.25))
     );
     assert_eq!((&line["low"], &line["high"]), (&json!(1.0), &json!(1.0)));
+    assert_eq!(
+        (&report["resamples"], &report["seed"], &report["curvature"]),
+        (&json!(1740), &json!(0), &json!(null))
+    );
+    assert_eq!(
+        (&report["columns"][0]["name"], &report["columns"][0]["encoder"]),
+        (&json!("embedding"), &json!("vectors:2"))
+    );
     assert_eq!(place.run(&arguments).ok().json()["methods"], report["methods"]);
 }
 

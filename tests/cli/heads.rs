@@ -345,6 +345,54 @@ fn chosen_members_are_measured_beside_all() {
     assert!(learned.err.contains("--score gradient"), "{learned:?}");
 }
 
+/// Each figure tells the data, the encoder, the gradients and the fit that it is of.
+#[test]
+fn figures_say_what_they_were_computed_with() {
+    let place = measured();
+    place.run(&["fit", "texts", "--curvature", "identity"]).ok();
+    let statistics = place.run(&["stats", "texts", "--format", "json"]).ok().json();
+    let column =
+        |of: &Value| json!({"name": of["name"], "encoder": of["encoder"], "fingerprint": of["fingerprint"]});
+    let [embedding, sketch] = ["embedding", "sketch"].map(|kind| column(&statistics[kind][0]));
+    assert!(embedding["fingerprint"].is_string() && sketch["fingerprint"].is_string(), "{statistics}");
+
+    let eval = ["eval", "lds", "texts", "--truth", "t.safetensors", "--queries", "queries.jsonl"];
+    let eval = [&eval[..], &["--resamples", "30", "--seed", "5"]].concat();
+    let report =
+        place.run(&[&eval[..], &["--curvature", "margin,identity", "--format", "json"]].concat()).ok().json();
+    assert_eq!(report["columns"], json!([embedding, sketch]), "{report}");
+    assert_eq!((&report["commit"], &report["seed"]), (&statistics["commit"], &json!(5)), "{report}");
+    let truth = measure(&place, "again.safetensors", "12", "0").ok().json();
+    assert_eq!(report["truth_fingerprint"], truth["fingerprint"], "{report}");
+    let curvatures: Vec<&Value> =
+        report["methods"].as_array().expect("methods").iter().map(|method| &method["curvature"]).collect();
+    let asked = ["query", "texts", "--key", "r1", "--score", "gradient", "--format", "json", "--curvature"];
+    let title = |kind: &str| place.run(&[&asked[..], &[kind]].concat()).ok().json()["curvature"].clone();
+    assert_eq!(curvatures, [&json!(null), &json!(null), &title("margin"), &title("identity")]);
+    // Unless it is named, the one that was fitted last.
+    let last = [&eval[..], &["--score", "gradient", "--format", "json"]].concat();
+    let last = place.run(&last).ok().json();
+    assert_eq!(last["methods"][0]["curvature"], title("identity"), "{last}");
+    let learned = [&eval[..], &["--score", "learned", "--format", "json"]].concat();
+    assert_eq!(place.run(&learned).ok().json()["columns"], json!([embedding]));
+    let table = place.run(&eval).ok().out;
+    let fingerprint = &sketch["fingerprint"].as_str().expect("a fingerprint")[..16];
+    for part in ["truth_fingerprint", "seed", "columns:", "hashed:32", fingerprint, "version 2"] {
+        assert!(table.contains(part), "{part:?} is not in {table}");
+    }
+
+    let audit = ["audit", "labels", "texts", "--label", "class", "--format", "json"];
+    let audit = place.run(&audit).ok().json();
+    assert_eq!((&audit["columns"], &audit["commit"]), (&json!([embedding, sketch]), &statistics["commit"]));
+    let labels = ["eval", "labels", "texts", "--label", "class", "--clean", "is", "--format", "json"];
+    let labels = place.run(&labels).ok().json();
+    assert_eq!((&labels["columns"], &labels["commit"]), (&json!([embedding, sketch]), &statistics["commit"]));
+    assert_eq!((&labels["rows"], &labels["flipped"], &labels["seed"]), (&json!(35), &json!(1), &json!(0)));
+    assert_eq!(labels["curvature"], title("identity"), "{labels}");
+    let methods = labels["methods"].as_array().expect("methods");
+    assert_eq!(methods.last().expect("a method")["method"], json!("self-influence"), "{labels}");
+}
+
 #[test]
 fn texts_with_labels_are_scored_by_the_head() {
     let place = with_texts();
