@@ -263,15 +263,6 @@ fn faithfulness_is_told_with_intervals_differences_and_a_ceiling() {
         table.contains("ceiling") && table.contains("gradient") && !table.contains("permuted"),
         "{table}"
     );
-    let learned = place.run(&[&eval[..], &["--score", "learned", "--format", "json"]].concat()).ok().json();
-    assert_eq!((&learned["ndcg"], &learned["members"]), (&json!(null), &json!(null)), "{learned}");
-    assert!(learned["methods"][0].get("ndcg_at_20").is_none(), "{learned}");
-
-    place.run(&["delete", "texts", "--key", "r1"]).ok();
-    failed(&place.run(&eval), &["\"r1\"", "not in the store"]);
-    place.write("queries.jsonl", line("q", 2));
-    failed(&place.run(&eval), &["t.safetensors", "--queries"]);
-    assert!(Path::new(&place.path("t.safetensors")).exists());
 }
 
 /// A store `texts` with a fitted head of four members, and a truth of 12 subsets.
@@ -281,6 +272,41 @@ fn measured() -> Scene {
     place.run(&["fit", "texts"]).ok();
     measure(&place, "t.safetensors", "12", "0").ok();
     place
+}
+
+#[test]
+fn rankings_are_compared_by_key_and_only_with_a_gradient_score() {
+    let place = measured();
+    let eval = ["eval", "lds", "texts", "--truth", "t.safetensors", "--queries", "queries.jsonl"];
+    let learned = place.run(&[&eval[..], &["--score", "learned", "--format", "json"]].concat()).ok().json();
+    assert_eq!((&learned["ndcg"], &learned["members"]), (&json!(null), &json!(null)), "{learned}");
+    assert!(learned["methods"][0].get("ndcg_at_20").is_none(), "{learned}");
+
+    let ndcg = || {
+        let both = [&eval[..], &["--score", "learned,gradient", "--format", "json"]].concat();
+        let report = place.run(&both).ok().json();
+        [0, 1].map(|at: usize| report["methods"][at]["ndcg_at_20"]["mean"].as_f64().expect("a number"))
+    };
+    let before = ndcg();
+    assert!(before[0] > 0.7 && before[1] == 1.0, "{before:?}");
+    // Rows with the very texts of the queries come first by their embeddings, and have no gradient.
+    let queries = fs::read_to_string(place.path("queries.jsonl")).expect("queries");
+    let more = (0..25).map(|copy| queries.replace("\"key\":\"q", &format!("\"key\":\"copy{copy}-")));
+    place.write("more.jsonl", more.collect::<String>());
+    place.run(&["ingest", "texts", "more.jsonl", "--key", "key", "--text", "text"]).ok();
+    let after = ndcg();
+    assert!(after[0] < 0.75 * before[0] && after[1] == 1.0, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_truth_of_other_rows_or_queries_is_refused() {
+    let place = measured();
+    let eval = ["eval", "lds", "texts", "--truth", "t.safetensors", "--queries", "queries.jsonl"];
+    place.run(&["delete", "texts", "--key", "r1"]).ok();
+    failed(&place.run(&eval), &["\"r1\"", "not in the store"]);
+    place.write("queries.jsonl", line("q", 2));
+    failed(&place.run(&eval), &["t.safetensors", "--queries"]);
+    assert!(Path::new(&place.path("t.safetensors")).exists());
 }
 
 #[test]
