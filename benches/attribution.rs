@@ -57,9 +57,11 @@ impl Made {
             (0..members).map(|member| format!(r#"{{"run": {member}, "epoch": 1}}"#)).collect();
         let schema = format!(
             r#"{{"members": {members}, "checkpoints": [{}], "loss": "cross-entropy, summed", "labels": "true", "modules": [
-            {{"name": "first", "out": {hidden}, "in": {input}, "bias": true, "encoding": "factored", "rank": 1, "shared_input": true}},
-            {{"name": "second", "out": {classes}, "in": {hidden}, "bias": true, "encoding": "factored", "rank": 1}}]}}"#,
-            checkpoints.join(", ")
+            {{"name": "first", "out": {hidden}, "in": {}, "bias": true, "encoding": "factored", "rank": 1, "shared_input": true}},
+            {{"name": "second", "out": {classes}, "in": {}, "bias": true, "encoding": "factored", "rank": 1}}]}}"#,
+            checkpoints.join(", "),
+            input + 1,
+            hidden + 1
         );
         let schema = SketchSchema::parse(&schema)?;
         Ok(Self { schema, widths: [input + 1, hidden, classes], rows, seed })
