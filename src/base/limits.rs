@@ -110,6 +110,9 @@ pub const SKETCH_MODULES_MAX: usize = 16_384;
 /// Rows that an answer may hold at each end. An answer is for reading; `score` writes whole matrices.
 pub const ANSWER_ROWS_MAX: usize = 100_000;
 
+/// Rows that hybrid scores look at unless told otherwise.
+pub const HYBRID_CANDIDATES_DEFAULT: usize = 500;
+
 /// Rows an ingest commits at once unless told otherwise: one fsync round and one segment for each commit.
 pub const COMMIT_ROWS_DEFAULT: usize = 10_000;
 

@@ -8,12 +8,13 @@ use clap::{Args, value_parser};
 use super::failure::Failure;
 use super::gradient_arguments::{AskedText, curvatures, holds_sketches, keys_beside, read_asked, tensors_of};
 use super::lds_methods::{
-    EMBEDDING_SCORES, GRADIENT_SCORE, GradientMethod, Measurement, SCORES, gradient_methods,
+    EMBEDDING_SCORES, GRADIENT_SCORE, GradientMethod, HYBRID_SCORE, Measurement, SCORES, gradient_methods,
 };
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::VectorFile;
 use crate::answers::{LdsEvaluation, LdsMethod, Provenance, Report, lds_report};
+use crate::base::limits::{ANSWER_ROWS_MAX, HYBRID_CANDIDATES_DEFAULT};
 use crate::curvature::CurvatureKind;
 use crate::engine::{GradientColumn, GradientInput, Snapshot};
 use crate::evaluation::{
@@ -43,9 +44,13 @@ pub(super) struct LdsArguments {
     /// The queries of the truth: JSONL with key, text (or vector) and label, or a sketch file with its keys beside it
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
-    /// Scores to measure: learned (embeddings), same-label (embeddings, of rows with the query's label), gradient
-    #[arg(long, value_name = "SCORES", value_delimiter = ',', default_values = SCORES, value_parser = SCORES)]
+    /// Scores to measure: learned (embeddings), same-label (embeddings, of rows with the query's label), gradient, hybrid
+    /// (gradient, of candidates by embeddings; the others count 0)
+    #[arg(long, value_name = "SCORES", value_delimiter = ',', default_values = &SCORES[..3], value_parser = SCORES)]
     score: Vec<String>,
+    /// Rows that hybrid scores look at
+    #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=ANSWER_ROWS_MAX as i64))]
+    candidates: u32,
     /// Curvatures to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = curvatures())]
     curvature: Vec<CurvatureKind>,
@@ -92,7 +97,12 @@ impl LdsArguments {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let begun = Instant::now();
         let has_sketches = holds_sketches(&self.queries);
-        let has_gradients = has_sketches || self.is_wanted(GRADIENT_SCORE);
+        let is_hybrid = self.is_wanted(HYBRID_SCORE);
+        if has_sketches && is_hybrid {
+            let text = "hybrid scores need embeddings, which a sketch file has not: give --queries as JSONL with texts (or vectors) and labels";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let has_gradients = has_sketches || is_hybrid || self.is_wanted(GRADIENT_SCORE);
         if !has_gradients && (self.each_member || !self.only_members.is_empty()) {
             let text = "--only-members and --each-member belong to --score gradient: name it too";
             return Err(Failure::Usage(text.to_owned()));
@@ -170,8 +180,9 @@ impl LdsArguments {
         if self.has_embeddings() {
             measurement.measure_embeddings(&asked, &label, |score| self.is_wanted(score))?;
         }
-        if self.is_wanted(GRADIENT_SCORE) {
-            measurement.measure_text_gradients(&asked, methods)?;
+        if self.is_wanted(GRADIENT_SCORE) || self.is_wanted(HYBRID_SCORE) {
+            let candidates = self.is_wanted(HYBRID_SCORE).then_some(self.candidates as usize);
+            measurement.measure_text_gradients(&asked, methods, candidates)?;
         }
         Ok(())
     }

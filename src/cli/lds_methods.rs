@@ -8,7 +8,9 @@ use super::measure_truth::embedded;
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
 use crate::curvature::CurvatureKind;
-use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, QueryInput, Snapshot};
+use crate::engine::{
+    GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, QueryInput, Snapshot,
+};
 use crate::evaluation::{NdcgReport, RankingAgreement, TruthFile, group_sums, highest_rows, keep_same_label};
 
 /// Rows of each ranking that are compared with the exact one.
@@ -20,8 +22,11 @@ pub(super) const EMBEDDING_SCORES: [&str; 2] = ["learned", "same-label"];
 /// Scores of gradients, by the name that users give them.
 pub(super) const GRADIENT_SCORE: &str = "gradient";
 
+/// Gradient scores of candidates that embeddings find, by the name that users give them.
+pub(super) const HYBRID_SCORE: &str = "hybrid";
+
 /// All scores that can be measured.
-pub(super) const SCORES: [&str; 3] = [EMBEDDING_SCORES[0], EMBEDDING_SCORES[1], GRADIENT_SCORE];
+pub(super) const SCORES: [&str; 4] = [EMBEDDING_SCORES[0], EMBEDDING_SCORES[1], GRADIENT_SCORE, HYBRID_SCORE];
 
 /// Gradient scores by one curvature and some members.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,16 +194,46 @@ impl<'a> Measurement<'a> {
         Ok(())
     }
 
-    /// Measures gradient scores of texts with labels.
+    /// Measures gradient scores of texts with labels, and of so many candidates only.
     pub(super) fn measure_text_gradients(
         &mut self,
         asked: &[&AskedText],
         methods: &[GradientMethod],
+        candidates: Option<usize>,
     ) -> Result<(), Failure> {
         let texts: Vec<LabelledText> = asked.iter().map(|asked| asked.text.clone()).collect();
         let gradients = self.snapshot.label_gradients(self.column, &texts)?;
-        let asked = QueryInput::Key(String::new());
-        self.measure_gradients(&GradientInput::of_head(&asked, &gradients), methods)
+        let nothing = QueryInput::Key(String::new());
+        let inputs = GradientInput::of_head(&nothing, &gradients);
+        if let (Some(candidates), Some(method)) = (candidates, methods.first()) {
+            let questions = texts.iter().zip(&inputs).map(|(text, gradient)| {
+                let embedding = match text {
+                    LabelledText::Text { text, .. } => QueryInput::Text(text.clone()),
+                    LabelledText::Vector { vector, .. } => QueryInput::Vector(vector.clone()),
+                };
+                HybridQuestion { embedding, column: None, gradient: *gradient }
+            });
+            let questions: Vec<HybridQuestion<'_>> = questions.collect();
+            self.measure_hybrid(&questions, method, candidates)?;
+        }
+        self.measure_gradients(&inputs, methods)
+    }
+
+    fn measure_hybrid(
+        &mut self,
+        questions: &[HybridQuestion<'_>],
+        method: &GradientMethod,
+        candidates: usize,
+    ) -> Result<(), Failure> {
+        let rows = self.scored_rows(&self.snapshot.gradient_keys(self.column)?)?;
+        let name = method.name().replacen(GRADIENT_SCORE, HYBRID_SCORE, 1);
+        let mut measured = Measured::new(format!("{name}, {candidates} candidates"), Some(method.clone()));
+        let query = self.query(method);
+        self.snapshot.score_hybrid(questions, &query, candidates, self.cancel, |_, scores| {
+            self.take(&mut measured, &rows, scores)
+        })?;
+        self.measured.push(measured);
+        Ok(())
     }
 
     /// Measures gradient scores, and compares all rankings with that of the first method.
@@ -237,14 +272,17 @@ impl<'a> Measurement<'a> {
         method: &GradientMethod,
         take: impl FnMut(usize, &[f64]) -> Result<(), Failure> + Send,
     ) -> Result<(), Failure> {
-        let query = GradientQuery {
+        self.snapshot.score_gradients(inputs, &self.query(method), self.cancel, take)
+    }
+
+    fn query(&self, method: &GradientMethod) -> GradientQuery {
+        GradientQuery {
             column: self.column.map(str::to_owned),
             curvature: method.curvature,
             members: MemberScores::Standardised,
             only_members: method.members.clone(),
             ..GradientQuery::default()
-        };
-        self.snapshot.score_gradients(inputs, &query, self.cancel, take)
+        }
     }
 }
 

@@ -14,10 +14,12 @@ use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::{VectorFile, matrix_of};
 use crate::answers::{AnswerDetail, AnswerWriter, question_value};
 use crate::attribution::{ScoreKind, Side};
-use crate::base::limits::ANSWER_ROWS_MAX;
+use crate::base::limits::{ANSWER_ROWS_MAX, HYBRID_CANDIDATES_DEFAULT};
 use crate::curvature::CurvatureKind;
 use crate::encoder::Device;
-use crate::engine::{GradientInput, GradientQuery, LabelledText, MemberScores, Query, QueryInput, Snapshot};
+use crate::engine::{
+    GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, Query, QueryInput, Snapshot,
+};
 use crate::sketch::SketchFile;
 
 /// Vectors of a file that are asked about together: enough for several passes, few beside their answers.
@@ -66,9 +68,13 @@ pub(super) struct QueryArguments {
     /// Score every row even where a graph or a filter would spare it, to tell exact percentiles
     #[arg(long)]
     background: bool,
-    /// Which scores: learned, of embeddings, or gradient, of sketches
-    #[arg(long, value_name = "SCORE", default_value = "learned", value_parser = ["learned", "gradient"])]
+    /// Which scores: learned, of embeddings; gradient, of sketches; or hybrid, of the sketches of those rows whose embeddings
+    /// are most like the question's
+    #[arg(long, value_name = "SCORE", default_value = "learned", value_parser = ["learned", "gradient", "hybrid"])]
     score: String,
+    /// Rows that hybrid scores look at
+    #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT, value_parser = parse_count)]
+    candidates: usize,
     /// Label that TEXT is asked about with, for gradient scores by the store's head
     #[arg(long, value_name = "L", requires = "text")]
     label: Option<String>,
@@ -139,11 +145,14 @@ impl QueryArguments {
         let snapshot = reader.snapshot();
         let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
         let mut writer = AnswerWriter::new(self.output.format, session.page, detail);
+        if self.score == "hybrid" {
+            return self.run_hybrid(&snapshot, writer, session);
+        }
         if self.score == "gradient" || self.question.sketch.is_some() {
             return self.run_gradients(&snapshot, writer, session);
         }
         if self.layers || self.without.is_some() || self.curvature.is_some() || self.label.is_some() {
-            let text = "--layers, --without, --curvature and --label belong to --score gradient";
+            let text = "--layers, --without, --curvature and --label belong to --score gradient (or, the last two, hybrid)";
             return Err(Failure::Usage(text.to_owned()));
         }
         if let Some(path) = &self.question.vector {
@@ -158,13 +167,8 @@ impl QueryArguments {
         writer.write(session.out, &question, &answer).map_err(Failure::Output)
     }
 
-    fn run_gradients(
-        &self,
-        snapshot: &Snapshot,
-        mut writer: AnswerWriter,
-        session: &mut Session<'_>,
-    ) -> Result<(), Failure> {
-        let query = GradientQuery {
+    fn gradient_query(&self) -> GradientQuery {
+        GradientQuery {
             k: self.k,
             side: self.side,
             filter: self.filter.clone(),
@@ -175,7 +179,50 @@ impl QueryArguments {
             only_members: self.only_members.clone(),
             layers: self.layers,
             without: self.without.clone(),
+        }
+    }
+
+    fn run_hybrid(
+        &self,
+        snapshot: &Snapshot,
+        mut writer: AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let query = self.gradient_query();
+        let mut gradients = Vec::new();
+        let (embedding, gradient) = match (&self.question.text, &self.question.key, &self.label) {
+            (None, Some(key), _) => (QueryInput::Key(key.clone()), GradientInput::Key(key)),
+            (Some(text), None, Some(label)) => {
+                let (text, label) = (text.clone(), label.clone());
+                let labelled = [LabelledText::Text { text: text.clone(), label }];
+                gradients.extend(snapshot.label_gradients(self.column.as_deref(), &labelled)?);
+                (QueryInput::Text(text), GradientInput::Key(""))
+            }
+            _ => {
+                let text = "hybrid scores need an embedding and a gradient: ask with TEXT --label L or --key K, or with --score gradient";
+                return Err(Failure::Usage(text.to_owned()));
+            }
         };
+        let of_head = GradientInput::of_head(&embedding, &gradients);
+        let gradient = of_head.first().copied().unwrap_or(gradient);
+        let question = HybridQuestion { embedding: embedding.clone(), column: None, gradient };
+        for answer in snapshot.query_hybrid(&[question], &query, self.candidates, &session.cancel)? {
+            let mut question = question_value(&answer.input);
+            if let Some(label) = &self.label {
+                question["label"] = json!(label);
+            }
+            writer.write(session.out, &question, &answer).map_err(Failure::Output)?;
+        }
+        Ok(())
+    }
+
+    fn run_gradients(
+        &self,
+        snapshot: &Snapshot,
+        mut writer: AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let query = self.gradient_query();
         let bytes = match &self.question.sketch {
             Some(path) => Some((path, VectorFile::open(path, self.store.no_mmap)?)),
             None => None,

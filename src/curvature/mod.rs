@@ -18,7 +18,7 @@
 //! | `margin.rs` | weights of the margin kernel |
 //! | `packed.rs` | a direction laid out for many rows, in f32 |
 //! | `primal.rs` | the inverse in the space of parameters |
-//! | `symmetric.rs` | symmetric matrices, of which half is kept |
+//! | `symmetric.rs` | symmetric matrices, each value in two halves |
 
 mod damping;
 mod diagonal;

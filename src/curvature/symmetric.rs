@@ -1,4 +1,6 @@
-//! Symmetric matrices, of which half is kept.
+//! Symmetric matrices, each value in two halves.
+
+use std::ops::Range;
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{DenseSolveCore, Llt};
@@ -20,12 +22,13 @@ const PARTS: usize = 8;
 /// Rows from which on a product is shared.
 const SHARED_ROWS_MIN: usize = 1024;
 
-/// A symmetric matrix: its lower triangle, row by row. Each value is the sum of two f32 values, its nearest and what is left
-/// of it then, which keep 48 bits of it: products that need few of them read half of the bytes.
+/// A symmetric matrix, row by row. Each value is the sum of two f32 values, its nearest and what is left of it then, which
+/// keep 48 bits of it: products that need few of them read the nearest of the lower triangle only, a quarter of the bytes. Whole
+/// rows are kept, so that single values of a product read what lies side by side.
 ///
 /// ```
 /// use ascribe::curvature::Symmetric;
-/// let matrix = Symmetric::new(2, &[2.0, 0.1, 3.0]).unwrap();
+/// let matrix = Symmetric::new(2, &[2.0, 0.1, 0.1, 3.0]).unwrap();
 /// assert!((matrix.view().at(0, 1) - 0.1).abs() < 1e-15);
 /// let product = matrix.view().times(&[1.0, -1.0]);
 /// assert!((product[0] - 1.9).abs() < 1e-14 && (product[1] + 2.9).abs() < 1e-14);
@@ -38,21 +41,25 @@ pub struct Symmetric {
 }
 
 impl Symmetric {
-    /// The matrix with this lower triangle; `None` if there are not `size (size + 1) / 2` values.
+    /// The matrix with these values, row by row; `None` if there are not `size` x `size`, or they are not symmetric.
     pub fn new(size: usize, values: &[f64]) -> Option<Self> {
-        (values.len() == size * (size + 1) / 2).then(|| Self::of_values(size, values.iter().copied()))
+        let is_symmetric = || {
+            let places = (0..size).flat_map(|row| (0..row).map(move |column| (row, column)));
+            places.into_iter().all(|(row, column)| values[row * size + column] == values[column * size + row])
+        };
+        (values.len() == size * size && is_symmetric()).then(|| Self::of_values(size, values.iter().copied()))
     }
 
-    /// The lower triangle of a matrix times `scale`.
+    /// The symmetric matrix with the lower triangle of this one, times `scale`.
     pub(super) fn of(matrix: &Mat<f64>, scale: f64) -> Self {
         let size = matrix.nrows();
-        let places = (0..size).flat_map(|row| (0..=row).map(move |column| (row, column)));
+        let places =
+            (0..size).flat_map(|row| (0..size).map(move |column| (row.max(column), row.min(column))));
         Self::of_values(size, places.map(|place| scale * matrix[place]))
     }
 
     fn of_values(size: usize, values: impl Iterator<Item = f64>) -> Self {
-        let count = size * (size + 1) / 2;
-        let (mut high, mut low) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut high, mut low) = (Vec::with_capacity(size * size), Vec::with_capacity(size * size));
         for value in values {
             let nearest = value as f32;
             high.push(nearest.to_le_bytes());
@@ -68,29 +75,36 @@ impl Symmetric {
 
     /// Both halves, as they stand in a file.
     pub fn view(&self) -> SymmetricView<'_> {
-        SymmetricView { high: &self.high, low: &self.low }
+        SymmetricView { size: self.size, high: &self.high, low: &self.low }
     }
 }
 
 /// A symmetric matrix that is stored elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub struct SymmetricView<'a> {
-    /// The f32 values nearest to those of the lower triangle, row by row.
+    /// Rows, which are as many as columns.
+    pub size: usize,
+    /// The f32 values nearest to those of the matrix, row by row.
     pub high: &'a [HalfValue],
     /// What is left of them.
     pub low: &'a [HalfValue],
 }
 
-fn half(values: &[HalfValue], at: usize) -> f64 {
-    values.get(at).map_or(0.0, |value| f64::from(f32::from_le_bytes(*value)))
+fn whole((high, low): (&HalfValue, &HalfValue)) -> f64 {
+    f64::from(f32::from_le_bytes(*high)) + f64::from(f32::from_le_bytes(*low))
 }
 
-impl SymmetricView<'_> {
+impl<'a> SymmetricView<'a> {
+    /// Some neighbouring rows, both halves; nothing of rows that are not there.
+    fn rows(&self, rows: Range<usize>) -> (&'a [HalfValue], &'a [HalfValue]) {
+        let range = rows.start * self.size..rows.end * self.size;
+        (self.high.get(range.clone()).unwrap_or_default(), self.low.get(range).unwrap_or_default())
+    }
+
     /// One value. 0 outside of the matrix.
     pub fn at(&self, row: usize, column: usize) -> f64 {
-        let (row, column) = (row.max(column), row.min(column));
-        let at = row * (row + 1) / 2 + column;
-        half(self.high, at) + half(self.low, at)
+        let (high, low) = self.rows(row..row + 1);
+        high.get(column).zip(low.get(column)).map_or(0.0, whole)
     }
 
     /// The product with a vector, in f64.
@@ -98,77 +112,51 @@ impl SymmetricView<'_> {
         self.times_all(&[vector]).pop().unwrap_or_default()
     }
 
-    /// The products with several vectors of one length, in f64.
+    /// The products with several vectors, in f64; values that a vector lacks are taken as 0.
     ///
     /// # Complexity
     /// Reads both halves once; O(size^2 x vectors), in parallel.
     pub fn times_all(&self, vectors: &[&[f64]]) -> Vec<Vec<f64>> {
-        let (size, count) = (vectors.first().map_or(0, |vector| vector.len()), vectors.len());
-        if size == 0 {
-            return vec![Vec::new(); count];
-        }
-        let right = Mat::from_fn(size, count, |row, column| vectors[column][row]);
-        let strips: Vec<usize> = (0..size).step_by(STRIP_ROWS).collect();
-        let of_strip = |first: usize, product: &mut Mat<f64>| {
-            let last = size.min(first + STRIP_ROWS);
-            let mut strip = vec![0.0; (last - first) * last];
-            for row in first..last {
-                let start = row * (row + 1) / 2;
-                let to = &mut strip[(row - first) * last..][..=row];
-                let halves = self.high.get(start..).unwrap_or_default().iter();
-                let halves = halves.zip(self.low.get(start..).unwrap_or_default());
-                for (to, (high, low)) in to.iter_mut().zip(halves) {
-                    *to = f64::from(f32::from_le_bytes(*high)) + f64::from(f32::from_le_bytes(*low));
-                }
-            }
-            // The square at the end of the strip is written out whole, so that it counts once.
-            for row in first..last {
-                for column in row + 1..last {
-                    strip[(row - first) * last + column] = strip[(column - first) * last + row];
-                }
-            }
-            let strip = MatRef::from_row_major_slice(&strip, last - first, last);
-            let rows = product.as_mut().subrows_mut(first, last - first);
-            matmul(rows, Accum::Add, strip, right.as_ref().subrows(0, last), 1.0, Par::Seq);
-            let before = strip.subcols(0, first).transpose();
-            let rows = product.as_mut().subrows_mut(0, first);
-            matmul(rows, Accum::Add, before, right.as_ref().subrows(first, last - first), 1.0, Par::Seq);
+        let value = |row: usize, column: usize| vectors[column].get(row).copied().unwrap_or(0.0);
+        let right = Mat::from_fn(self.size, vectors.len(), value);
+        let of_strip = |first: usize| {
+            let (high, low) = self.rows(first..self.size.min(first + STRIP_ROWS));
+            let strip: Vec<f64> = high.iter().zip(low).map(whole).collect();
+            let rows = strip.len() / self.size;
+            let mut product = Mat::zeros(rows, vectors.len());
+            let strip = MatRef::from_row_major_slice(&strip, rows, self.size);
+            matmul(&mut product, Accum::Replace, strip, &right, 1.0, Par::Seq);
+            product
         };
-        // Parts of a fixed number of strips, each with sums of its own, added up in their order.
-        let parts: Vec<Mat<f64>> = strips
-            .par_chunks(strips.len().div_ceil(PARTS))
-            .map(|strips| {
-                let mut product = Mat::zeros(size, count);
-                strips.iter().for_each(|first| of_strip(*first, &mut product));
-                product
-            })
-            .collect();
-        let sum = |row: usize, column: usize| parts.iter().map(|part| part[(row, column)]).sum();
-        (0..count).map(|column| (0..size).map(|row| sum(row, column)).collect()).collect()
+        let strips: Vec<usize> = (0..self.size).step_by(STRIP_ROWS).collect();
+        let products: Vec<Mat<f64>> = strips.into_par_iter().map(of_strip).collect();
+        let column =
+            |column: usize| products.iter().flat_map(|strip| strip.col(column).iter()).copied().collect();
+        (0..vectors.len()).map(column).collect()
     }
 
     /// The product with a vector as far as f32 values tell it: `high` and the vector are taken in f32, the sums in f64. Where
     /// no value of the matrix's rows is longer than 1, a value is off by at most 2^-23 times the vector's length.
     ///
     /// # Errors
-    /// The triangle is not that of as many rows as the vector has values.
+    /// The matrix has not as many rows as the vector has values.
     ///
     /// # Complexity
-    /// Reads one half once, in parallel.
+    /// Reads one half of the lower triangle once, in parallel.
     pub fn times_nearly(&self, vector: &[f64]) -> Result<Vec<f64>, KernelError> {
         let (size, kernels) = (vector.len(), Kernels::best());
         let narrow: Vec<f32> = vector.iter().map(|value| *value as f32).collect();
-        let (triangle, wide) = (self.high.as_flattened(), WideQuery::new(&narrow));
+        let (matrix, wide) = (self.high.as_flattened(), WideQuery::new(&narrow));
         if size < SHARED_ROWS_MIN {
             let mut product = vec![0.0; size];
-            kernels.triangle_times(triangle, 0..size, &wide, &mut product)?;
+            kernels.symmetric_times(matrix, 0..size, &wide, &mut product)?;
             return Ok(product);
         }
         // Parts of about as many values each.
         let end = |part: usize| (size as f64 * (part as f64 / PARTS as f64).sqrt()).round() as usize;
         let of_part = |part: usize| {
             let mut product = vec![0.0; size];
-            kernels.triangle_times(triangle, end(part)..end(part + 1), &wide, &mut product)?;
+            kernels.symmetric_times(matrix, end(part)..end(part + 1), &wide, &mut product)?;
             Ok(product)
         };
         let parts = (0..PARTS).into_par_iter().map(of_part).collect::<Result<Vec<_>, KernelError>>()?;
@@ -180,18 +168,28 @@ impl SymmetricView<'_> {
     /// # Complexity
     /// O(rows x size).
     pub fn rows_times(&self, rows: &[usize], vector: &[f64]) -> Vec<f64> {
-        let mut products = vec![0.0; rows.len()];
-        // Column by column: values of several rows of one column lie near each other.
-        let mut start = 0;
-        for (column, factor) in vector.iter().enumerate() {
-            for (product, row) in products.iter_mut().zip(rows) {
-                let at = if *row <= column { start + row } else { row * (row + 1) / 2 + column };
-                *product += factor * (half(self.high, at) + half(self.low, at));
-            }
-            start += column + 1;
-        }
-        products
+        let product = |row: &usize| {
+            let (high, low) = self.rows(*row..row + 1);
+            dot(high, low, vector)
+        };
+        rows.iter().map(product).collect()
     }
+}
+
+/// The inner product of a row in two halves with a vector, in eight sums.
+fn dot(high: &[HalfValue], low: &[HalfValue], vector: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let ((highs, high_rest), (lows, low_rest)) = (high.as_chunks::<LANES>(), low.as_chunks::<LANES>());
+    let (vectors, vector_rest) = vector.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for ((high, low), vector) in highs.iter().zip(lows).zip(vectors) {
+        for lane in 0..LANES {
+            sums[lane] += whole((&high[lane], &low[lane])) * vector[lane];
+        }
+    }
+    let rest =
+        high_rest.iter().zip(low_rest).map(whole).zip(vector_rest).map(|(value, factor)| value * factor);
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// The inverse of a symmetric positive matrix.
@@ -256,9 +254,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(Symmetric::new(3, &[0.0; 5]), None);
-        let short = SymmetricView { high: &[[0; 4]; 5], low: &[[0; 4]; 5] };
+        assert_eq!(Symmetric::new(3, &[0.0; 8]), None);
+        assert_eq!(Symmetric::new(2, &[1.0, 2.0, 3.0, 1.0]), None);
+        let short = SymmetricView { size: 3, high: &[[0; 4]; 8], low: &[[0; 4]; 8] };
         assert!(short.times_nearly(&[1.0; 3]).is_err());
+        assert_eq!(short.at(2, 2), 0.0);
     }
 
     #[test]

@@ -172,10 +172,14 @@ impl OpenCurvature {
         Ok(opened)
     }
 
-    /// Checks that there is an inverse of so many rows for each member.
+    /// Checks that there is an inverse of so many rows for each member, and what was added to its diagonal.
     fn check_inverses(&self, order: u64, members: usize) -> Result<(), FileError> {
-        let values = order.checked_add(1).and_then(|next| order.checked_mul(next)).map(|twice| twice / 2);
-        let bytes = values.and_then(|values| values.checked_mul(4 * members as u64));
+        let is_damped =
+            |own: &Vec<f64>| matches!(own.as_slice(), [damping] if *damping > 0.0 && damping.is_finite());
+        if self.head.damping.len() != members || !self.head.damping.iter().all(is_damped) {
+            return Err(self.file.content_error("it has not one damping for each member"));
+        }
+        let bytes = order.checked_mul(order).and_then(|values| values.checked_mul(4 * members as u64));
         for tag in [curvature_section::INVERSE, curvature_section::INVERSE_REST] {
             if Some(section(&self.file, tag)?.len() as u64) != bytes {
                 return Err(self
@@ -324,11 +328,8 @@ impl OpenCurvature {
         };
         let (high, low) =
             (of_member(curvature_section::INVERSE)?, of_member(curvature_section::INVERSE_REST)?);
-        if high.len() == low.len() {
-            Ok(SymmetricView { high, low })
-        } else {
-            Err(self.file.content_error("its inverses have halves of two sizes"))
-        }
+        // Their lengths were checked when the file was opened.
+        Ok(SymmetricView { size: high.len().isqrt(), high, low })
     }
 
     /// What solves over the rows of a dual fit.
@@ -358,9 +359,24 @@ impl OpenCurvature {
         own.unwrap_or_else(MarginWeights::none)
     }
 
-    /// Name for answers, such as `margin (dual), version 3`.
-    pub(super) fn title(&self) -> String {
-        format!("{} ({}), version {}", self.kind.name(), self.form.name(), self.record.version)
+    /// Name for answers, such as `margin (dual), version 3`, and what has changed since it was fitted.
+    pub(super) fn title_now(&self, rows: &GradientRows<'_>) -> String {
+        let mut title =
+            format!("{} ({}), version {}", self.kind.name(), self.form.name(), self.record.version);
+        let (fitted_rows, live) = (self.record.rows, rows.live_rows());
+        match &self.fitted {
+            None if fitted_rows != live => {
+                title.push_str(&format!("; fitted to {fitted_rows} rows, {live} are there now"));
+            }
+            None => {}
+            Some(fitted) => {
+                let (gone, new) = (fitted.missing(), live.saturating_sub(fitted.rows() as u64));
+                if gone > 0 || new > 0 {
+                    title.push_str(&format!("; {new} rows came and {gone} left since it was fitted"));
+                }
+            }
+        }
+        title
     }
 }
 

@@ -50,6 +50,17 @@ impl<'a> GradientInput<'a> {
         (0..source.rows()).map(|row| Self::Source { source, row }).collect()
     }
 
+    /// What an answer says was asked.
+    pub(super) fn asked(&self) -> QueryInput {
+        match self {
+            Self::Key(key) => QueryInput::Key((*key).to_owned()),
+            Self::Values { asked, .. } => (*asked).clone(),
+            Self::Source { source, row } => {
+                QueryInput::Sketch { source: source.name().to_owned(), row: *row }
+            }
+        }
+    }
+
     /// Gradients that a head gave for what was asked.
     pub fn of_head(asked: &'a QueryInput, gradients: &'a [GradientRow]) -> Vec<Self> {
         gradients.iter().map(|row| Self::Values { asked, values: &row.values }).collect()
@@ -240,7 +251,7 @@ impl Snapshot {
         })
     }
 
-    fn asked(
+    pub(super) fn asked(
         &self,
         rows: &GradientRows<'_>,
         inputs: &[GradientInput<'_>],
@@ -317,7 +328,7 @@ impl Snapshot {
 }
 
 impl GradientQuery {
-    fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> Wanted {
         Wanted {
             kind: self.kind,
             is_standardised: self.members == MemberScores::Standardised,
@@ -377,17 +388,11 @@ impl Asker<'_> {
         let without = without.map(|chosen| self.without(&scores, chosen));
         let live = rows.live_rows();
         Ok(Answer {
-            input: match input {
-                GradientInput::Key(key) => QueryInput::Key((*key).to_owned()),
-                GradientInput::Values { asked, .. } => (*asked).clone(),
-                GradientInput::Source { source, row } => {
-                    QueryInput::Sketch { source: source.name().to_owned(), row: *row }
-                }
-            },
+            input: input.asked(),
             score: "gradient",
             column: rows.column.name.clone(),
             encoder: String::new(),
-            curvature: Some(self.curvature_title()),
+            curvature: Some(self.curvature.title_now(rows)),
             kind: query.kind,
             plan: "scan",
             plan_reason: String::new(),
@@ -404,22 +409,6 @@ impl Asker<'_> {
             proponents,
             opponents,
         })
-    }
-
-    /// The curvature, and what has changed since it was fitted.
-    fn curvature_title(&self) -> String {
-        let mut title = self.curvature.title();
-        let (fitted_rows, live) = (self.curvature.record.rows, self.rows.live_rows());
-        if self.curvature.fitted().is_none() && fitted_rows != live {
-            title.push_str(&format!("; fitted to {fitted_rows} rows, {live} are there now"));
-        }
-        if let Some(fitted) = self.curvature.fitted() {
-            let (gone, new) = (fitted.missing(), self.rows.live_rows().saturating_sub(fitted.rows() as u64));
-            if gone > 0 || new > 0 {
-                title.push_str(&format!("; {new} rows came and {gone} left since it was fitted"));
-            }
-        }
-        title
     }
 
     fn without(&self, scores: &QuestionScores, chosen: &[RowSet]) -> Without {

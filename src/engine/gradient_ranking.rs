@@ -11,7 +11,7 @@ use crate::base::limits::ANSWER_ROWS_MAX;
 use crate::base::{RowId, RowSet};
 
 /// Candidates at each end beyond the rows that are asked for, at first.
-const CANDIDATES_MORE: usize = 12;
+const CANDIDATES_MORE: usize = 5;
 
 /// Candidates at each end beyond which all rows are scored in f64 instead.
 const CANDIDATES_MAX: usize = 4096;

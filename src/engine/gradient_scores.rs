@@ -42,32 +42,10 @@ pub(super) fn scores(
     wanted: Wanted,
     cancel: &Cancel,
 ) -> Result<Vec<QuestionScores>, GradientError> {
-    let members = asked.members.len();
-    // Of rows of a dual fit the solution tells the score; only others need a direction as wide as the model.
     let has_others = curvature.fitted().is_none_or(|fitted| (fitted.rows() as u64) < rows.live_rows());
-    let has_direction = has_others || wanted.has_parts;
-    let questions: Vec<Vec<MemberQuestion>> = (0..members)
-        .into_par_iter()
-        .map(|at| {
-            if cancel.is_cancelled() {
-                return Err(GradientError::Cancelled);
-            }
-            let (layout, precision) = (rows.schema.layout(), wanted.precision);
-            let needs = Needs { precision, has_direction, has_length: wanted.kind == ScoreKind::Cosine };
-            ask_member(curvature, layout, &asked.members[at], asked.numbers[at], needs)
-        })
-        .collect::<Result<_, _>>()?;
-    // By question instead of by member.
-    let count = asked.members.first().map_or(0, MemberGradients::rows);
-    let mut scores: Vec<QuestionScores> = (0..count)
-        .map(|_| {
-            let raw = vec![vec![0.0; rows.places]; members];
-            let questions = Vec::with_capacity(members);
-            QuestionScores { numbers: asked.numbers.clone(), questions, raw, standards: Vec::new(), wanted }
-        })
-        .collect();
-    for of_member in questions {
-        scores.iter_mut().zip(of_member).for_each(|(scores, own)| scores.questions.push(own));
+    let mut scores = ask(rows, curvature, asked, wanted, has_others, cancel)?;
+    for question in &mut scores {
+        question.raw = vec![vec![0.0; rows.places]; asked.members.len()];
     }
     fill_fitted(curvature, &mut scores);
     fill_others(rows, curvature, &mut scores, cancel)?;
@@ -90,9 +68,49 @@ pub(super) fn scores(
             }
         }
     }
-    let live = if wanted.is_standardised && members > 1 { rows.live_places() } else { Vec::new() };
+    let live =
+        if wanted.is_standardised && asked.members.len() > 1 { rows.live_places() } else { Vec::new() };
     for question in &mut scores {
         question.standards = question.raw.iter().map(|raw| Standard::of(raw, &live)).collect();
+    }
+    Ok(scores)
+}
+
+/// What each of the asked gradients stands for; no scores yet. `has_others`: whether rows will be scored that are not of the fit.
+pub(super) fn ask(
+    rows: &GradientRows<'_>,
+    curvature: &OpenCurvature,
+    asked: &AskedGradients,
+    wanted: Wanted,
+    has_others: bool,
+    cancel: &Cancel,
+) -> Result<Vec<QuestionScores>, GradientError> {
+    let members = asked.members.len();
+    // Of rows of a dual fit the solution tells the score; only others need a direction as wide as the model.
+    let has_direction = has_others || wanted.has_parts || curvature.fitted().is_none();
+    let questions: Vec<Vec<MemberQuestion>> = (0..members)
+        .into_par_iter()
+        .map(|at| {
+            if cancel.is_cancelled() {
+                return Err(GradientError::Cancelled);
+            }
+            let (layout, precision) = (rows.schema.layout(), wanted.precision);
+            let needs = Needs { precision, has_direction, has_length: wanted.kind == ScoreKind::Cosine };
+            ask_member(curvature, layout, &asked.members[at], asked.numbers[at], needs)
+        })
+        .collect::<Result<_, _>>()?;
+    // By question instead of by member.
+    let count = asked.members.first().map_or(0, MemberGradients::rows);
+    let nothing = || QuestionScores {
+        numbers: asked.numbers.clone(),
+        questions: Vec::with_capacity(members),
+        raw: Vec::new(),
+        standards: vec![Standard::none(); members],
+        wanted,
+    };
+    let mut scores: Vec<QuestionScores> = (0..count).map(|_| nothing()).collect();
+    for of_member in questions {
+        scores.iter_mut().zip(of_member).for_each(|(scores, own)| scores.questions.push(own));
     }
     Ok(scores)
 }
@@ -110,12 +128,18 @@ fn divided(score: f64, kind: ScoreKind, asked: f64, row: f64) -> f64 {
 impl Standard {
     /// Mean and deviation over the live rows at these places; those that change nothing where there are none.
     fn of(raw: &[f64], live: &[usize]) -> Self {
-        if live.is_empty() {
-            return Self { mean: 0.0, deviation: 1.0 };
-        }
-        let scores = || live.iter().map(|place| raw[*place]);
-        let mean = scores().sum::<f64>() / live.len() as f64;
-        let variance = scores().map(|score| (score - mean).powi(2)).sum::<f64>() / live.len() as f64;
+        if live.is_empty() { Self::none() } else { Self::of_scores(|| live.iter().map(|place| raw[*place])) }
+    }
+
+    /// Those that change nothing.
+    fn none() -> Self {
+        Self { mean: 0.0, deviation: 1.0 }
+    }
+
+    fn of_scores<I: ExactSizeIterator<Item = f64>>(scores: impl Fn() -> I) -> Self {
+        let count = scores().len().max(1) as f64;
+        let mean = scores().sum::<f64>() / count;
+        let variance = scores().map(|score| (score - mean).powi(2)).sum::<f64>() / count;
         Self { mean, deviation: variance.sqrt() }
     }
 
@@ -156,6 +180,36 @@ impl QuestionScores {
         places: &[usize],
         cancel: &Cancel,
     ) -> Result<Vec<f64>, GradientError> {
+        let members = self.exact_members(rows, curvature, places, cancel)?;
+        let standard = |at: usize| {
+            members.iter().zip(&self.standards).map(move |(raw, standard)| standard.apply(raw[at]))
+        };
+        Ok((0..places.len()).map(|at| standard(at).sum::<f64>() / members.len().max(1) as f64).collect())
+    }
+
+    /// Takes means and deviations of members from the rows at some places, where they are wanted.
+    pub(super) fn standardise_by(
+        &mut self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        places: &[usize],
+        cancel: &Cancel,
+    ) -> Result<(), GradientError> {
+        if self.wanted.is_standardised && self.numbers.len() > 1 {
+            let members = self.exact_members(rows, curvature, places, cancel)?;
+            self.standards = members.iter().map(|raw| Standard::of_scores(|| raw.iter().copied())).collect();
+        }
+        Ok(())
+    }
+
+    /// Each member's scores in f64 of the rows at some places.
+    fn exact_members(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        places: &[usize],
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<f64>>, GradientError> {
         let fitted = |place: usize| curvature.fitted().and_then(|fitted| fitted.number(place));
         let others: Vec<usize> = (0..places.len()).filter(|at| fitted(places[*at]).is_none()).collect();
         let in_fit: Vec<(usize, usize)> =
@@ -180,13 +234,10 @@ impl QuestionScores {
             for (score, place) in scores.iter_mut().zip(places) {
                 let length = lengths.map_or(1.0, |lengths| lengths[number][*place]);
                 *score = divided(*score, self.wanted.kind, question.length, length);
-                *score = self.standards[at].apply(*score);
             }
             Ok(scores)
         });
-        let members = members.collect::<Result<Vec<_>, GradientError>>()?;
-        let mean = |at: usize| members.iter().map(|scores| scores[at]).sum::<f64>();
-        Ok((0..places.len()).map(|at| mean(at) / members.len().max(1) as f64).collect())
+        members.collect()
     }
 
     /// Scores of the rows at some places along each member's direction, place by place.

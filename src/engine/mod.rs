@@ -31,6 +31,7 @@
 //! | `gradient_rows.rs` | the gradients of all rows, block by block |
 //! | `gradient_scores.rs` | scores of all rows for some gradients, member by member |
 //! | `head_column.rs` | the gradients of a classification head as a column, and its head kept beside it |
+//! | `hybrid_query.rs` | rows found by embeddings, scored by gradients |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `indexing.rs` | building the index of each column of each segment |
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |
@@ -99,6 +100,7 @@ mod gradient_ranking;
 mod gradient_rows;
 mod gradient_scores;
 mod head_column;
+mod hybrid_query;
 mod import;
 mod indexing;
 mod ingest;
@@ -154,6 +156,7 @@ pub use gradient_column::{GradientColumn, GradientHead};
 pub use gradient_error::GradientError;
 pub use gradient_query::{GradientInput, GradientQuery, MemberScores};
 pub use head_column::{HeadColumn, LabelledRow, LabelledText};
+pub use hybrid_query::HybridQuestion;
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};

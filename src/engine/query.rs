@@ -69,6 +69,27 @@ impl Snapshot {
         })
     }
 
+    /// The rows with the strongest scores, and the column that they are of.
+    pub(super) fn strongest(
+        &self,
+        query: &Query,
+        cancel: &Cancel,
+    ) -> Result<(RankedRows, String), QueryError> {
+        let selection = Selection::new(query.side, query.k)?;
+        let prepared = self.prepare(std::slice::from_ref(query))?;
+        let column = prepared.column;
+        self.inner.context.pool.install(|| {
+            let (targets, _) = self.targets(column, query)?;
+            let vector = self.query_vector(column, &query.input, prepared.encoder.as_deref())?;
+            let question = question(self, query, &vector)?;
+            let scans = Scan::run(self, &targets, std::slice::from_ref(&question), true, cancel)?;
+            let scan = scans.and_then(|mut scans| scans.pop());
+            // Rows may be scanned, so that there is one.
+            let ranked = scan.map(|mut scan| scan.choose(&question, selection, cancel)).transpose()?;
+            Ok((ranked.unwrap_or_default(), column.name.clone()))
+        })
+    }
+
     fn prepare<'a>(&'a self, queries: &'a [Query]) -> Result<Prepared<'a>, QueryError> {
         let begun = Instant::now();
         if queries.iter().any(|query| query.k == 0) {

@@ -36,7 +36,7 @@ pub mod curvature_section {
     pub const PRINTS: u32 = 3;
     /// f64 of each member: the factors that scale the gradients of these rows.
     pub const WEIGHTS: u32 = 4;
-    /// f32 of each member: the values nearest to those of a symmetric inverse, the lower triangle row by row.
+    /// f32 of each member: the values nearest to those of a symmetric inverse, row by row.
     pub const INVERSE: u32 = 5;
     /// f64 of each member: one value for each parameter.
     pub const DIAGONAL: u32 = 6;

@@ -24,8 +24,8 @@
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
 //! | `scalar_dense.rs` | lanes of f32 without vector registers |
+//! | `symmetric.rs` | products of symmetric matrices, of which half is read |
 //! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
-//! | `triangle.rs` | products of symmetric matrices, of which half is stored |
 //! | `wide.rs` | a query, widened to f64 once |
 //! | `x86.rs` | lanes of AVX2 and AVX-512 |
 //! | `x86_coarse.rs` | blocks of coarse codes |
@@ -51,9 +51,9 @@ mod panels;
 mod properties;
 mod scalar;
 mod scalar_dense;
+mod symmetric;
 #[cfg(target_arch = "x86_64")]
 mod tile;
-mod triangle;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -18,8 +18,8 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
+use super::symmetric;
 use super::tile::{self, Lanes};
-use super::triangle;
 use super::wide::{LANES, WideQuery};
 use crate::base::ElementType;
 
@@ -48,16 +48,16 @@ impl Avx2 {
         unsafe { squared_norms_avx2(self, element, width, rows, out) }
     }
 
-    /// See [`scalar_times`](super::triangle::scalar_times).
-    pub(super) fn triangle_times(
+    /// See [`scalar_times`](super::symmetric::scalar_times).
+    pub(super) fn symmetric_times(
         self,
-        triangle: &[u8],
+        matrix: &[u8],
         rows: Range<usize>,
         vector: &WideQuery,
         out: &mut [f64],
     ) {
-        // SAFETY: the token proves that the processor has the features of `triangle_times_avx2`.
-        unsafe { triangle_times_avx2(self, triangle, rows, vector, out) }
+        // SAFETY: the token proves that the processor has the features of `symmetric_times_avx2`.
+        unsafe { symmetric_times_avx2(self, matrix, rows, vector, out) }
     }
 }
 
@@ -72,14 +72,8 @@ fn squared_norms_avx2(lanes: Avx2, element: ElementType, width: usize, rows: &[u
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn triangle_times_avx2(
-    lanes: Avx2,
-    triangle: &[u8],
-    rows: Range<usize>,
-    vector: &WideQuery,
-    out: &mut [f64],
-) {
-    triangle::times(lanes, triangle, rows, vector, out);
+fn symmetric_times_avx2(lanes: Avx2, matrix: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
+    symmetric::times(lanes, matrix, rows, vector, out);
 }
 
 /// Lanes 0-3, 4-7, 8-11 and 12-15.
@@ -250,16 +244,16 @@ impl Avx512 {
         unsafe { squared_norms_avx512(self, element, width, rows, out) }
     }
 
-    /// See [`scalar_times`](super::triangle::scalar_times).
-    pub(super) fn triangle_times(
+    /// See [`scalar_times`](super::symmetric::scalar_times).
+    pub(super) fn symmetric_times(
         self,
-        triangle: &[u8],
+        matrix: &[u8],
         rows: Range<usize>,
         vector: &WideQuery,
         out: &mut [f64],
     ) {
-        // SAFETY: the token proves that the processor has the features of `triangle_times_avx512`.
-        unsafe { triangle_times_avx512(self, triangle, rows, vector, out) }
+        // SAFETY: the token proves that the processor has the features of `symmetric_times_avx512`.
+        unsafe { symmetric_times_avx512(self, matrix, rows, vector, out) }
     }
 }
 
@@ -274,14 +268,14 @@ fn squared_norms_avx512(lanes: Avx512, element: ElementType, width: usize, rows:
 }
 
 #[target_feature(enable = "avx512f,avx2,fma,f16c")]
-fn triangle_times_avx512(
+fn symmetric_times_avx512(
     lanes: Avx512,
-    triangle: &[u8],
+    matrix: &[u8],
     rows: Range<usize>,
     vector: &WideQuery,
     out: &mut [f64],
 ) {
-    triangle::times(lanes, triangle, rows, vector, out);
+    symmetric::times(lanes, matrix, rows, vector, out);
 }
 
 /// Lanes 0-7 and 8-15.

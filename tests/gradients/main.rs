@@ -10,6 +10,7 @@
 //! | `filling.rs` | gradients of rows that are there already |
 //! | `formula.rs` | the formulas, in whole matrices and by plain elimination |
 //! | `gradients.rs` | gradients in memory, of which some may be imported |
+//! | `hybrid.rs` | rows found by embeddings and scored by gradients |
 //! | `kinds.rs` | normalised scores, layers, and what is predicted without some rows |
 //! | `members.rs` | several members with shared inputs |
 //! | `ranking.rs` | rows at both ends against the scores of all rows |
@@ -27,6 +28,7 @@ mod damage;
 mod filling;
 mod formula;
 mod gradients;
+mod hybrid;
 mod kinds;
 mod members;
 mod ranking;

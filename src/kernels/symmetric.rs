@@ -1,4 +1,4 @@
-//! Products of a symmetric matrix with a vector, of which only the lower triangle is stored: each value is read once.
+//! Products of a symmetric matrix with a vector, of which only the lower triangle is read: each value stands for two.
 //!
 //! The specification, which gives the same bits on every back-end: of row r, with the values v_0 to v_r, first the sum of
 //! v_j x_j over j <= r, taken as every sum of this room, is added to output r; then each v_j x_r with j < r to output j.
@@ -16,66 +16,61 @@ use super::wide::{LANES, WideQuery};
 
 impl Kernels {
     /// Adds to `out` the product of a symmetric matrix with a vector, as far as rows `rows` of its lower triangle say it. The
-    /// triangle is that of `vector.width()` rows of f32 values, little-endian, row by row; rows in parts, each into values of its
-    /// own, may be summed apart.
+    /// matrix has `vector.width()` rows and columns of f32 values, little-endian, row by row; what stands above its diagonal
+    /// is not read. Rows in parts, each into values of its own, may be summed apart.
     ///
     /// # Errors
-    /// The triangle, `rows` or `out` do not fit the vector; `out` is unchanged.
+    /// The matrix, `rows` or `out` do not fit the vector; `out` is unchanged.
     ///
     /// # Complexity
-    /// Reads each value of these rows once.
+    /// Reads each value of these rows up to the diagonal once.
     ///
     /// ```
     /// use ascribe::kernels::{Kernels, WideQuery};
-    /// let triangle: Vec<u8> = [2.0_f32, 1.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    /// let matrix: Vec<u8> = [2.0_f32, 1.0, 1.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     /// let mut out = [0.0; 2];
-    /// Kernels::best().triangle_times(&triangle, 0..2, &WideQuery::new(&[1.0, -1.0]), &mut out)?;
+    /// Kernels::best().symmetric_times(&matrix, 0..2, &WideQuery::new(&[1.0, -1.0]), &mut out)?;
     /// assert_eq!(out, [1.0, -2.0]);
     /// # Ok::<(), ascribe::kernels::KernelError>(())
     /// ```
-    pub fn triangle_times(
+    pub fn symmetric_times(
         self,
-        triangle: &[u8],
+        matrix: &[u8],
         rows: Range<usize>,
         vector: &WideQuery,
         out: &mut [f64],
     ) -> Result<(), KernelError> {
         let size = vector.width();
-        check_matrix("triangle", triangle.len(), triangle_bytes(size).unwrap_or(usize::MAX), true)?;
-        check_matrix("output of a triangle", out.len(), size, true)?;
-        check_matrix("rows of a triangle", size, rows.end.max(rows.start), false)?;
+        check_matrix("symmetric matrix", matrix.len(), square_bytes(size).unwrap_or(usize::MAX), true)?;
+        check_matrix("output of a symmetric matrix", out.len(), size, true)?;
+        check_matrix("rows of a symmetric matrix", size, rows.end.max(rows.start), false)?;
         match self.backend {
-            Backend::Scalar => scalar_times(triangle, rows, vector, out),
+            Backend::Scalar => scalar_times(matrix, rows, vector, out),
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx2(lanes) => lanes.triangle_times(triangle, rows, vector, out),
+            Backend::Avx2(lanes) => lanes.symmetric_times(matrix, rows, vector, out),
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx512(lanes) => lanes.triangle_times(triangle, rows, vector, out),
+            Backend::Avx512(lanes) => lanes.symmetric_times(matrix, rows, vector, out),
         }
         Ok(())
     }
 }
 
-/// Bytes of the rows before row `row` of a triangle of f32 values; `None` if no such triangle fits the memory.
-fn triangle_bytes(row: usize) -> Option<usize> {
-    row.checked_add(1).and_then(|next| row.checked_mul(next)).and_then(|twice| (twice / 2).checked_mul(4))
+/// Bytes of a square matrix of f32 values; `None` if none fits the memory.
+fn square_bytes(size: usize) -> Option<usize> {
+    size.checked_mul(size).and_then(|values| values.checked_mul(4))
 }
 
-/// The rows of a triangle, each with its number. The length is checked by the caller.
+/// The rows of a square matrix up to its diagonal, each with its number. The length is checked by the caller.
 #[inline(always)]
-fn rows_of(triangle: &[u8], rows: Range<usize>) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut left = triangle.get(4 * (rows.start * (rows.start + 1) / 2)..).unwrap_or_default();
-    rows.map_while(move |row| {
-        let (own, rest) = left.split_at_checked(4 * (row + 1))?;
-        left = rest;
-        Some((row, own))
-    })
+fn rows_of(matrix: &[u8], size: usize, rows: Range<usize>) -> impl Iterator<Item = (usize, &[u8])> {
+    rows.map_while(move |row| Some((row, matrix.get(4 * row * size..)?.get(..4 * (row + 1))?)))
 }
 
 /// The back-end of machines without vector registers.
-fn scalar_times(triangle: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
+fn scalar_times(matrix: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
     let vector = vector.values();
     let wide = |bytes: [u8; 4]| f64::from(f32::from_le_bytes(bytes));
-    for (row, bytes) in rows_of(triangle, rows) {
+    for (row, bytes) in rows_of(matrix, vector.len(), rows) {
         let (values, _) = bytes.as_chunks::<4>();
         let own = vector[row];
         let mut sums = [0.0; LANES];
@@ -94,13 +89,13 @@ fn scalar_times(triangle: &[u8], rows: Range<usize>, vector: &WideQuery, out: &m
 #[inline(always)]
 pub(super) fn times<L: Lanes>(
     lanes: L,
-    triangle: &[u8],
+    matrix: &[u8],
     rows: Range<usize>,
     vector: &WideQuery,
     out: &mut [f64],
 ) {
     let (vector, vector_blocks) = (vector.values(), vector.blocks());
-    for (row, bytes) in rows_of(triangle, rows) {
+    for (row, bytes) in rows_of(matrix, vector.len(), rows) {
         let own = vector[row];
         let (blocks, tail) = bytes.as_chunks::<{ 4 * LANES }>();
         let (outs, out_tail) = out[..row].as_chunks_mut::<LANES>();
@@ -142,24 +137,21 @@ mod tests {
     #[test]
     fn every_back_end_gives_the_bits_of_the_specification() {
         for size in (1..70).chain([257]) {
-            let (triangle, vector) = (values(size * (size + 1) / 2, 1), values(size, size as u64));
-            let bytes: Vec<u8> = triangle.iter().flat_map(|value| value.to_le_bytes()).collect();
-            // Word for word, over the whole matrix.
+            // What stands above the diagonal is something else, so that it shows if it is read.
+            let (matrix, vector) = (values(size * size, 1), values(size, size as u64));
+            let bytes: Vec<u8> = matrix.iter().flat_map(|value| value.to_le_bytes()).collect();
             let mut expected = vec![0.5; size];
             for row in size / 3..size {
-                let start = row * (row + 1) / 2;
-                let products = (0..=row).map(|at| f64::from(triangle[start + at]) * f64::from(vector[at]));
+                let product = |at: usize, factor: f32| f64::from(matrix[row * size + at]) * f64::from(factor);
                 let mut sums = [0.0; LANES];
-                products.enumerate().for_each(|(at, product)| sums[at % LANES] += product);
+                (0..=row).for_each(|at| sums[at % LANES] += product(at, vector[at]));
                 expected[row] += reduce(sums);
-                for at in 0..row {
-                    expected[at] += f64::from(triangle[start + at]) * f64::from(vector[row]);
-                }
+                (0..row).for_each(|at| expected[at] += product(at, vector[row]));
             }
             for kernels in Kernels::available() {
                 let mut out = vec![0.5; size];
                 let wide = WideQuery::new(&vector);
-                kernels.triangle_times(&bytes, size / 3..size, &wide, &mut out).unwrap();
+                kernels.symmetric_times(&bytes, size / 3..size, &wide, &mut out).unwrap();
                 let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                 assert_eq!(bits(&out), bits(&expected), "{} {size}", kernels.name());
             }
@@ -167,17 +159,17 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_are_no_triangle_are_refused() {
-        let (wide, bytes) = (WideQuery::new(&[1.0, 2.0]), [0; 12]);
+    fn lengths_that_are_no_square_are_refused() {
+        let (wide, bytes) = (WideQuery::new(&[1.0, 2.0]), [0; 16]);
         for kernels in Kernels::available() {
             let mut out = [7.0; 2];
-            let error = kernels.triangle_times(&bytes[..11], 0..2, &wide, &mut out);
-            assert_eq!(error, Err(KernelError::Matrix { what: "triangle", given: 11, needed: 12 }));
-            assert!(kernels.triangle_times(&bytes, 0..3, &wide, &mut out).is_err());
-            assert!(kernels.triangle_times(&bytes, 0..2, &wide, &mut out[..1]).is_err());
+            let error = kernels.symmetric_times(&bytes[..15], 0..2, &wide, &mut out);
+            assert_eq!(error, Err(KernelError::Matrix { what: "symmetric matrix", given: 15, needed: 16 }));
+            assert!(kernels.symmetric_times(&bytes, 0..3, &wide, &mut out).is_err());
+            assert!(kernels.symmetric_times(&bytes, 0..2, &wide, &mut out[..1]).is_err());
             assert_eq!(out, [7.0; 2]);
-            assert_eq!(kernels.triangle_times(&bytes, 1..1, &wide, &mut out), Ok(()));
+            assert_eq!(kernels.symmetric_times(&bytes, 1..1, &wide, &mut out), Ok(()));
         }
-        assert_eq!(triangle_bytes(usize::MAX), None);
+        assert_eq!(square_bytes(usize::MAX), None);
     }
 }

@@ -1,0 +1,184 @@
+//! Rows found by embeddings and scored by gradients.
+
+use std::sync::Arc;
+
+use ascribe::attribution::{ScoreKind, Side};
+use ascribe::base::{Cancel, FieldDeclaration, FieldType, RandomStream};
+use ascribe::curvature::{CurvatureForm, CurvatureKind};
+use ascribe::encoder::EncoderSpecification;
+use ascribe::engine::{
+    Answer, ColumnDefinition, CreateOptions, FitOptions, GradientError, GradientInput, GradientQuery,
+    HybridQuestion, Import, MemberScores, OnDuplicate, QueryInput, Store, Watch,
+};
+use ascribe::sources::Matrix;
+use ascribe::storage::SimulatedStorage;
+
+use crate::gradients::Gradients;
+use crate::scene::{Scene, by, keys_source, options};
+use crate::tensors::several_members;
+
+const ROWS: usize = 200;
+const WIDTH: usize = 4;
+
+struct Both {
+    scene: Scene,
+    vectors: Vec<Vec<f32>>,
+    queries: Gradients,
+}
+
+/// A store of rows with embeddings and gradients, which have nothing to do with each other.
+fn both(kind: CurvatureKind, form: Option<CurvatureForm>, fitted: usize) -> Both {
+    let rows = Gradients::of_file(&several_members(31, ROWS, true));
+    let mut random = RandomStream::new(5);
+    let vectors: Vec<Vec<f32>> =
+        (0..ROWS).map(|_| (0..WIDTH).map(|_| random.unit() as f32 - 0.5).collect()).collect();
+    let storage = SimulatedStorage::new();
+    let fields = vec![FieldDeclaration { name: "number".to_owned(), kind: FieldType::Integer }];
+    let columns = vec![
+        ColumnDefinition::embedding(EncoderSpecification::Vectors { width: WIDTH }),
+        ColumnDefinition::sketch(rows.schema.clone()),
+    ];
+    let store =
+        Store::create(Arc::new(storage.clone()), CreateOptions { fields, columns }, options()).unwrap();
+    let mut scene = Scene { storage, store };
+    let fill = |scene: &mut Scene, range: std::ops::Range<usize>| {
+        let part = rows.of_rows(range.clone());
+        let mut keys = keys_source(&part.keys);
+        let values: Vec<u8> =
+            vectors[range.clone()].iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+        let header =
+            format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {WIDTH}), }}\n", range.len());
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend((header.len() as u16).to_le_bytes());
+        npy.extend(header.bytes());
+        npy.extend(values);
+        let import = Import {
+            keys: keys.as_mut(),
+            metadata: None,
+            embeddings: Some(Matrix::from_npy(&npy, "vectors.npy").unwrap()),
+            sketches: Some(&part),
+            column: None,
+            on_duplicate: OnDuplicate::Error,
+        };
+        scene.store.import(import, Watch::silent(&Cancel::new())).unwrap();
+    };
+    fill(&mut scene, 0..fitted);
+    scene
+        .try_fit(&FitOptions { kind: Some(kind), form, landmarks: Some(40), ..FitOptions::default() })
+        .unwrap();
+    if fitted < ROWS {
+        fill(&mut scene, fitted..ROWS);
+    }
+    let queries = Gradients::of_file(&several_members(32, 3, true));
+    Both { scene, vectors, queries }
+}
+
+impl Both {
+    fn ask(&self, row: usize, query: &GradientQuery, candidates: usize) -> Result<Answer, GradientError> {
+        let embedding = QueryInput::Vector(self.vectors[row].clone());
+        let gradient = GradientInput::Source { source: &self.queries, row };
+        let question = HybridQuestion { embedding, column: None, gradient };
+        let answers =
+            self.scene.store.snapshot().query_hybrid(&[question], query, candidates, &Cancel::new())?;
+        Ok(answers.into_iter().next().unwrap())
+    }
+}
+
+fn same(found: &Answer, expected: &[(String, f64)], what: &str) {
+    let hits: Vec<_> = found.proponents.iter().collect();
+    assert_eq!(hits.len(), expected.len(), "{what}");
+    for (hit, (key, score)) in hits.iter().zip(expected) {
+        assert_eq!(&hit.key, key, "{what}");
+        assert!((hit.score - score).abs() <= 1e-6 * score.abs().max(1.0), "{what}: {} {score}", hit.score);
+    }
+}
+
+#[test]
+fn hybrid_scores_are_the_gradient_scores_of_the_rows_nearest_by_embedding() {
+    for (kind, form, fitted) in [
+        (CurvatureKind::Margin, Some(CurvatureForm::Dual), ROWS),
+        (CurvatureKind::Fisher, Some(CurvatureForm::Dual), ROWS - 50),
+        (CurvatureKind::Margin, Some(CurvatureForm::Landmarks), ROWS),
+        (CurvatureKind::Identity, None, ROWS),
+    ] {
+        let both = both(kind, form, fitted);
+        let keys = both.scene.keys();
+        for (score, members) in [
+            (ScoreKind::Dot, MemberScores::Standardised),
+            (ScoreKind::Dot, MemberScores::Raw),
+            (ScoreKind::Cosine, MemberScores::Standardised),
+        ] {
+            let query = GradientQuery { k: 6, kind: score, members, side: Side::Proponents, ..by(kind) };
+            let all = both.scene.scores(&both.queries, &query);
+            for row in 0..3 {
+                for candidates in [ROWS, 60] {
+                    let dot = |other: usize| -> f64 {
+                        let pairs = both.vectors[row].iter().zip(&both.vectors[other]);
+                        pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                    };
+                    let mut near: Vec<usize> = (0..ROWS).collect();
+                    near.sort_by(|a, b| dot(*b).total_cmp(&dot(*a)));
+                    near.retain(|other| dot(*other) > 0.0);
+                    near.truncate(candidates);
+                    near.sort_by(|a, b| all[row][*b].total_cmp(&all[row][*a]));
+                    let expected: Vec<(String, f64)> =
+                        near.iter().take(6).map(|at| (keys[*at].clone(), all[row][*at])).collect();
+                    let found = both.ask(row, &query, candidates).unwrap();
+                    same(&found, &expected, &format!("{} {} {candidates}", kind.name(), score.name()));
+                    assert_eq!((found.score, found.plan), ("hybrid", "candidates"));
+                    assert!(found.rows_exact <= candidates as u64 && found.curvature.is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_and_whole_rows_of_hybrid_scores() {
+    let both = both(CurvatureKind::Margin, None, ROWS);
+    let query = GradientQuery { filter: Some("number < 50".to_owned()), ..by(CurvatureKind::Margin) };
+    let found = both.ask(0, &query, 30).unwrap();
+    let number = |key: &str| key[1..].parse::<usize>().unwrap();
+    assert!(!found.proponents.is_empty() && found.proponents.iter().all(|hit| number(&hit.key) < 50));
+    let (embedding, gradient) = (
+        QueryInput::Vector(both.vectors[0].clone()),
+        GradientInput::Source { source: &both.queries, row: 0 },
+    );
+    let question = HybridQuestion { embedding, column: None, gradient };
+    let query = by(CurvatureKind::Margin);
+    let gradient_scores = both.scene.scores(&both.queries, &query).remove(0);
+    let mut rows = 0;
+    let snapshot = both.scene.store.snapshot();
+    snapshot
+        .score_hybrid(&[question], &query, 20, &Cancel::new(), |_, scores| {
+            assert_eq!(scores.iter().filter(|score| **score != 0.0).count(), 20);
+            for (score, gradient) in scores.iter().zip(&gradient_scores).filter(|(score, _)| **score != 0.0) {
+                assert!((score - gradient).abs() < 1e-9, "{score} {gradient}");
+            }
+            rows += scores.len();
+            Ok::<(), GradientError>(())
+        })
+        .unwrap();
+    assert_eq!(rows, ROWS);
+}
+
+#[test]
+fn what_hybrid_scores_do_not_tell_is_refused() {
+    let both = both(CurvatureKind::Identity, None, ROWS);
+    let query = by(CurvatureKind::Identity);
+    for (query, words) in [
+        (GradientQuery { k: 0, ..query.clone() }, "row"),
+        (GradientQuery { layers: true, ..query.clone() }, "--score gradient"),
+        (GradientQuery { without: Some("number < 3".to_owned()), ..query.clone() }, "--score gradient"),
+        (GradientQuery { only_members: vec![7], ..query.clone() }, "no member 7"),
+        (GradientQuery { filter: Some("colour = 1".to_owned()), ..query.clone() }, "number"),
+    ] {
+        let text = both.ask(0, &query, 10).unwrap_err().to_string();
+        assert!(text.contains(words), "{words:?} is not in {text:?}");
+    }
+    let gradient = GradientInput::Source { source: &both.queries, row: 0 };
+    let question = HybridQuestion { embedding: QueryInput::Vector(vec![0.5; 3]), column: None, gradient };
+    let snapshot = both.scene.store.snapshot();
+    let error = snapshot.query_hybrid(&[question], &query, 10, &Cancel::new()).unwrap_err();
+    assert!(error.to_string().contains("3 values"), "{error}");
+}
