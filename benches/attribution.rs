@@ -38,6 +38,9 @@ const SIZES_DEFAULT: [usize; 3] = [2000, 10, 100_000];
 /// Questions that are asked one at a time.
 const QUESTIONS: usize = 40;
 
+/// Turns of questions and of the machine's rates.
+const ROUNDS: u64 = 5;
+
 /// Questions of a batch.
 const BATCH: usize = 200;
 
@@ -258,7 +261,7 @@ fn query_table(made: &Made, store: &Store) -> Outcome<()> {
 fn bytes_a_second(threads: usize) -> f64 {
     let words = vec![1_u64; 32 << 20];
     let mut times = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         times.push(seconds(|| {
             std::thread::scope(|scope| {
                 for part in words.chunks(words.len().div_ceil(threads)) {
@@ -283,7 +286,7 @@ fn multiply_adds_a_second(threads: usize) -> f64 {
     const SIDE: usize = 240;
     const ROUNDS: usize = 200;
     let mut times = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         times.push(seconds(|| {
             std::thread::scope(|scope| {
                 for _ in 0..threads {
@@ -321,8 +324,14 @@ fn landmarks_table(rows: usize, folder: &Path) -> Outcome<()> {
     println!("one question, 10 rows at each end, {rows} rows of a 100-100-10 model, {landmarks} landmarks");
     println!("  fit, s               {:>28.1}", begun.elapsed().as_secs_f64());
     let query = GradientQuery { members: MemberScores::Raw, ..GradientQuery::default() };
-    let times = single(&store, &Made::new(SHAPE, 1, QUESTIONS, 78)?, &query)?;
     let threads = std::thread::available_parallelism()?.get();
+    // In turns, so that a slow moment of a shared machine falls on all alike.
+    let (mut times, mut rates, mut speeds) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        times.extend(single(&store, &Made::new(SHAPE, 1, QUESTIONS / ROUNDS as usize, 78 + round)?, &query)?);
+        rates.push(bytes_a_second(threads));
+        speeds.push(multiply_adds_a_second(threads));
+    }
     let [input, hidden, classes] = made.widths;
     let parameters = hidden * input + classes * (hidden + 1);
     let of_rows = rows * 4 * (hidden + input + classes + hidden + 1);
@@ -330,7 +339,7 @@ fn landmarks_table(rows: usize, folder: &Path) -> Outcome<()> {
     let bytes = of_rows + of_landmarks;
     // Through the matrix of each module for each row; the landmarks' sums with the gradient, and their part of the direction.
     let adds = rows * (parameters + hidden + classes) + landmarks * (2 * parameters + landmarks);
-    let (rate, speed) = (bytes_a_second(threads), multiply_adds_a_second(threads));
+    let (rate, speed) = (median(rates), median(speeds));
     let reading = bytes as f64 / rate * 1e3;
     let computing = adds as f64 / speed * 1e3;
     let limit = reading.max(computing);

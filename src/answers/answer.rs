@@ -69,9 +69,10 @@ pub fn answer_value(question: &Value, answer: &Answer, detail: AnswerDetail) -> 
     Value::from(object)
 }
 
-/// A scan looks at every row, and a prefilter at every row that may be chosen; a walk may overlook one.
+/// A scan looks at every row, and a prefilter at every row that may be chosen; a walk may overlook one, and candidates are
+/// some of the rows only.
 fn is_exact(answer: &Answer) -> bool {
-    answer.plan != "graph"
+    !matches!(answer.plan, "graph" | "candidates")
 }
 
 fn explain_value(answer: &Answer) -> Value {

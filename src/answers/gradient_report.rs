@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use super::answer::milliseconds;
 use super::report::Report;
 use crate::engine::{FitReport, Row};
+use crate::stats::Interval;
 #[cfg(feature = "bert")]
 use crate::training::{HeadReport, TruthReport};
 
 /// What a fit did.
-pub fn fit_report(report: &FitReport, elapsed: Duration) -> Report {
+pub fn fit_report(report: &FitReport, search: Option<&DampingSearch>, elapsed: Duration) -> Report {
     let damping: Vec<Value> = report.damping.iter().flatten().map(|damping| Value::from(*damping)).collect();
-    Report::new()
+    let mut shown = Report::new()
         .with("version", report.version)
         .with("curvature", report.kind.name())
         .with("form", report.form.name())
@@ -22,10 +23,65 @@ pub fn fit_report(report: &FitReport, elapsed: Duration) -> Report {
         .with("zero_rows", report.zero_rows)
         .with("members", report.members)
         .with("parameters", report.parameters)
-        .with("damping", damping)
+        .with("damping", damping);
+    if let Some(error) = report.landmark_error {
+        shown = shown.with("landmark_error", error);
+    }
+    if let Some(search) = search {
+        shown = search.shown(shown);
+    }
+    shown
         .with("bytes", report.bytes)
         .with("commit", report.commit.0)
         .with("elapsed_ms", milliseconds(elapsed))
+}
+
+/// Damping as a share of the trace (or of each module's mean), and the LDS it gave on the subsets that chose.
+pub type DampingTrial = (f64, Interval);
+
+/// How a damping was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DampingSearch {
+    /// Queries of the truth.
+    pub queries: usize,
+    /// Subsets that chose, and subsets that measured what was chosen.
+    pub subsets: [usize; 2],
+    /// Decides which are which.
+    pub seed: u64,
+    /// In ascending order of damping.
+    pub trials: Vec<DampingTrial>,
+    /// Place of the trial that was chosen.
+    pub chosen: usize,
+    /// Place of the trial with the damping that is taken without a truth.
+    pub default: usize,
+    /// LDS of both on the subsets that measured.
+    pub held_out: [Interval; 2],
+    /// The former less the latter, paired.
+    pub difference: Interval,
+}
+
+impl DampingSearch {
+    /// The damping that was chosen.
+    pub fn ratio(&self) -> f64 {
+        self.trials[self.chosen].0
+    }
+
+    fn shown(&self, report: Report) -> Report {
+        let trials = self.trials.iter().enumerate().map(|(at, (ratio, lds))| {
+            json!({"damping": ratio, "lds": lds.mean, "low": lds.low, "high": lds.high, "chosen": at == self.chosen})
+        });
+        let of =
+            |interval: &Interval| json!({"lds": interval.mean, "low": interval.low, "high": interval.high});
+        report
+            .with("queries", self.queries)
+            .with("subsets_choosing", self.subsets[0])
+            .with("subsets_held_out", self.subsets[1])
+            .with("seed", self.seed)
+            .with("trials", trials.collect::<Vec<_>>())
+            .with("held_out_chosen", of(&self.held_out[0]))
+            .with("held_out_default", of(&self.held_out[1]))
+            .with("held_out_difference", of(&self.difference))
+    }
 }
 
 /// Rows with the highest self-influence, of `count`.

@@ -36,7 +36,7 @@ mod report_text;
 pub use answer::{AnswerDetail, answer_value, question_value};
 pub use answer_text::AnswerWriter;
 pub use escape::escaped;
-pub use gradient_report::{fit_report, self_report};
+pub use gradient_report::{DampingSearch, DampingTrial, fit_report, self_report};
 #[cfg(feature = "bert")]
 pub use gradient_report::{head_report, truth_report};
 pub use grid::{Grid, GridColumn};

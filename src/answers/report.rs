@@ -133,6 +133,7 @@ fn curvature_value(curvatures: &[CurvatureStatistics]) -> Value {
             "kind": curvature.kind,
             "form": curvature.form,
             "rows": curvature.rows,
+            "zero_rows": curvature.zero_rows,
             "bytes": curvature.bytes,
             "commit": curvature.commit.0,
         })

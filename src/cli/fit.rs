@@ -8,7 +8,7 @@ use clap::{Args, value_parser};
 use super::failure::Failure;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
-use crate::answers::fit_report;
+use crate::answers::{DampingSearch, fit_report};
 use crate::base::limits::LANDMARKS_DEFAULT;
 use crate::curvature::{CurvatureForm, CurvatureKind};
 use crate::engine::FitOptions;
@@ -40,6 +40,9 @@ pub(super) struct FitArguments {
     /// Damping, as a share of the kernel's trace (of each module's mean for diagonal), or auto: what was measured best
     #[arg(long, value_name = "X", default_value = "auto")]
     damping: String,
+    #[cfg(feature = "bert")]
+    #[command(flatten)]
+    truth: super::damping_search::TruthArguments,
     /// Sketch column [default: the only one]
     #[arg(long, value_name = "NAME")]
     column: Option<String>,
@@ -62,7 +65,7 @@ impl FitArguments {
                 Some(damping.ok_or_else(wrong)?)
             }
         };
-        let options = FitOptions {
+        let mut options = FitOptions {
             column: self.column,
             kind: CurvatureKind::from_name(&self.curvature),
             form: CurvatureForm::from_name(&self.form),
@@ -71,7 +74,12 @@ impl FitArguments {
         };
         let mut store = self.store.open()?;
         let begun = Instant::now();
+        #[cfg(feature = "bert")]
+        let search = self.truth.search(&store.snapshot(), &options, self.store.no_mmap, session)?;
+        #[cfg(not(feature = "bert"))]
+        let search: Option<DampingSearch> = None;
+        options.damping = options.damping.or(search.as_ref().map(DampingSearch::ratio));
         let report = store.fit(&options, session.watch())?;
-        session.report(self.output.format, &fit_report(&report, begun.elapsed()))
+        session.report(self.output.format, &fit_report(&report, search.as_ref(), begun.elapsed()))
     }
 }

@@ -13,6 +13,7 @@
 //! | `compact.rs` | `compact`: few large segments instead of many small ones |
 //! | `completions.rs` | `completions`: for the shell |
 //! | `create.rs` | `create`: a new store |
+//! | `damping_search.rs` | choosing a damping by what retrained models said |
 //! | `delete.rs` | `delete`: rows by key or predicate |
 //! | `demo/` | `demo`: the whole main job on real data |
 //! | `duration.rs` | durations with units |
@@ -51,6 +52,8 @@ mod catalog_check;
 mod compact;
 mod completions;
 mod create;
+#[cfg(feature = "bert")]
+mod damping_search;
 mod delete;
 mod demo;
 mod duration;

@@ -15,7 +15,7 @@ use crate::base::ElementType;
 use crate::kernels::{Kernels, WideQuery};
 
 /// Rows whose whole gradients are held at a time.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 256;
 
 /// Parameters whose sums one thread adds to.
 const PART_PARAMETERS: usize = 2048;
@@ -73,18 +73,7 @@ impl LandmarkFit {
         let chosen = gradients.subset(landmarks);
         let factors: Vec<f64> = landmarks.iter().map(|row| factor(*row)).collect();
         let count = landmarks.len();
-        let mut own = chosen.kernel();
-        for column in 0..count {
-            for row in 0..count {
-                own[(row, column)] *= factors[row] * factors[column];
-            }
-        }
-        let mean = (0..count).map(|row| own[(row, row)]).sum::<f64>() / count.max(1) as f64;
-        for row in 0..count {
-            // Landmarks of zeros only have nothing to say, which is no reason to fail.
-            own[(row, row)] += (LANDMARK_JITTER * mean).max(f64::MIN_POSITIVE);
-        }
-        let lower = factorised(&own)?.L().to_owned();
+        let lower = landmark_factor(&chosen, &factors)?;
         let (inner, sums) = sum_up(gradients, &chosen, (&factors, &lower), factor);
         let mut damped = inner;
         for row in 0..count {
@@ -115,6 +104,23 @@ impl LandmarkFit {
             .map(|(mixing, factor)| -factor * mixed(mixing, &products))
             .collect()
     }
+}
+
+/// L, where L L^T is the landmarks' kernel with a little on its diagonal.
+pub(super) fn landmark_factor(chosen: &MemberGradients, factors: &[f64]) -> Result<Mat<f64>, CurvatureError> {
+    let count = factors.len();
+    let mut own = chosen.kernel();
+    for column in 0..count {
+        for row in 0..count {
+            own[(row, column)] *= factors[row] * factors[column];
+        }
+    }
+    let mean = (0..count).map(|row| own[(row, row)]).sum::<f64>() / count.max(1) as f64;
+    for row in 0..count {
+        // Landmarks of zeros only have nothing to say, which is no reason to fail.
+        own[(row, row)] += (LANDMARK_JITTER * mean).max(f64::MIN_POSITIVE);
+    }
+    Ok(factorised(&own)?.L().to_owned())
 }
 
 /// The inner product of each landmark's sum h with one row's gradient. A factored gradient is not written out: its input
@@ -175,7 +181,7 @@ impl RowModule {
 }
 
 /// A row of the matrix over landmarks times a vector, in eight sums.
-fn mixed(mixing: &[MixingValue], vector: &[f64]) -> f64 {
+pub(super) fn mixed(mixing: &[MixingValue], vector: &[f64]) -> f64 {
     const LANES: usize = 8;
     let ((weights, weight_rest), (values, value_rest)) =
         (mixing.as_chunks::<LANES>(), vector.as_chunks::<LANES>());

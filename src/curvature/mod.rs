@@ -13,6 +13,7 @@
 //! | `error.rs` | what cannot be fitted |
 //! | `gradients.rs` | gradients of many rows, module by module, and their inner products |
 //! | `kind.rs` | curvatures and their forms, as users name them |
+//! | `landmark_error.rs` | how far scores through landmarks are from those of the whole inverse |
 //! | `landmarks.rs` | the inverse over rows through a few of them |
 //! | `leave_one_out.rs` | what the other rows say of each row's label |
 //! | `margin.rs` | weights of the margin kernel |
@@ -27,6 +28,7 @@ mod dual;
 mod error;
 mod gradients;
 mod kind;
+mod landmark_error;
 mod landmarks;
 mod leave_one_out;
 mod margin;

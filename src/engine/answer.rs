@@ -221,6 +221,8 @@ pub struct CurvatureStatistics {
     pub form: String,
     /// Rows that it was fitted to.
     pub rows: u64,
+    /// Rows among them whose gradients are zero: they are kept, and score 0. `None` where its file does not tell.
+    pub zero_rows: Option<u64>,
     /// Bytes of its file.
     pub bytes: u64,
     /// The first commit that has it.

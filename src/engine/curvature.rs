@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::fit::FitHead;
+use super::fit_file::FitHead;
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
 use super::snapshot::Snapshot;
@@ -12,7 +12,7 @@ use crate::curvature::{
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::sketch::SketchRows;
-use crate::storage::{FileError, SealedFile, open_curvature_file};
+use crate::storage::{FileError, SealedFile, Storage, open_curvature_file};
 
 /// A row that is not in the fit.
 const NOT_FITTED: u32 = u32::MAX;
@@ -105,20 +105,20 @@ impl Snapshot {
                 "{what} is fitted to the gradients of column {name:?} yet: run \"ascribe fit\" first"
             )));
         };
-        self.inner.curvatures.get(record.version, || OpenCurvature::open(self, rows, record))
+        let storage = self.inner.context.storage.as_ref();
+        self.inner.curvatures.get(record.version, || OpenCurvature::open(self, storage, rows, record))
     }
 }
 
 impl OpenCurvature {
-    fn open(
+    pub(super) fn open(
         snapshot: &Snapshot,
+        storage: &dyn Storage,
         rows: &GradientRows<'_>,
         record: &CurvatureRecord,
     ) -> Result<Self, GradientError> {
-        let storage = snapshot.inner.context.storage.as_ref();
         let file = Arc::new(open_curvature_file(storage, record.version, record.column, record.file)?);
-        let head: FitHead = serde_json::from_slice(section(&file, curvature_section::HEAD)?)
-            .map_err(|error| file.content_error(format!("its head: {error}")))?;
+        let head = FitHead::read(&file)?;
         let (Some(kind), Some(form)) =
             (CurvatureKind::from_name(&head.kind), CurvatureForm::from_name(&head.form))
         else {

@@ -1,20 +1,23 @@
 //! Fitting a curvature to the gradients of a column.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use super::curvature::OpenCurvature;
+use super::fit_file::{FileParts, FitHead, FitInput, MemberFit};
 use super::gradient_error::GradientError;
+use super::gradient_query::{GradientInput, GradientQuery};
 use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
 use super::options::Watch;
+use super::snapshot::Snapshot;
 use super::store::Store;
 use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
 use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, LandmarkFit,
-    MarginWeights, MemberGradients, PrimalFit, SymmetricView,
+    MarginWeights, MemberGradients, PrimalFit,
 };
-use crate::format::{CurvatureRecord, curvature_section};
-use crate::storage::write_curvature_file;
+use crate::format::CurvatureRecord;
+use crate::storage::{CURVATURE_FOLDER, FileError, SimulatedStorage, Storage, write_curvature_file};
 
 /// What is to be fitted.
 #[derive(Clone, Debug, Default)]
@@ -53,47 +56,20 @@ pub struct FitReport {
     pub parameters: u64,
     /// What was added to the diagonal, for each member; of `diagonal` for each module of each member.
     pub damping: Vec<Vec<f64>>,
+    /// Of the landmarks form: how far the first member's scores of some rows are from those of the whole inverse, as a share of
+    /// these (root mean squares over all rows).
+    pub landmark_error: Option<f64>,
     /// Bytes of its file.
     pub bytes: u64,
     /// The commit that holds it.
     pub commit: CommitSeq,
 }
 
+/// Rows that are asked about to tell the error of landmarks.
+const ERROR_ROWS: usize = 2;
+
 /// Decides which rows become landmarks.
 const LANDMARK_SEED: u64 = 0x6c61_6e64_6d61_726b;
-
-/// What stands at the beginning of a curvature file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct FitHead {
-    pub(super) kind: String,
-    pub(super) form: String,
-    pub(super) damping: Vec<Vec<f64>>,
-    pub(super) schema: String,
-    pub(super) zero_rows: u64,
-    #[serde(default)]
-    pub(super) landmarks: usize,
-}
-
-/// What was fitted to one member.
-enum MemberFit {
-    Nothing,
-    Diagonal(DiagonalFit),
-    Dual(DualFit),
-    Primal(PrimalFit),
-    Landmarks(LandmarkFit),
-}
-
-/// Gradients of all live rows, and what each weighs, member by member.
-struct FitInput {
-    members: Vec<(MemberGradients, Vec<MarginWeights>)>,
-    keys: Vec<String>,
-    prints: Vec<u64>,
-    zero_rows: u64,
-    /// Rows that stand for all of them.
-    landmarks: Vec<usize>,
-    /// Their values and terms, as they stand in the file.
-    landmark_rows: (Vec<u8>, Vec<u8>),
-}
 
 impl Store {
     /// Fits a curvature to the gradients of all live rows of a sketch column, and keeps it in the store. An earlier one of
@@ -114,15 +90,9 @@ impl Store {
         let fitted = snapshot.inner.context.pool.install(|| fit(&rows, options, watch));
         watch.progress.end();
         let (kind, form, input, fits) = fitted?;
-        let damping: Vec<Vec<f64>> = fits.iter().map(MemberFit::damping).collect();
-        let head = FitHead {
-            kind: kind.name().to_owned(),
-            form: form.name().to_owned(),
-            damping: damping.clone(),
-            schema: rows.schema.fingerprint().to_string(),
-            zero_rows: input.zero_rows,
-            landmarks: input.landmarks.len(),
-        };
+        let head = head_of(&rows, (kind, form), &input, &fits);
+        let damping = head.damping.clone();
+        let landmark_error = snapshot.inner.context.pool.install(|| landmark_error(&input, &fits))?;
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
         let record = self.keep_curvature(rows.column.id, &head, &input, &fits)?;
         Ok(FitReport {
@@ -135,6 +105,7 @@ impl Store {
             members: rows.schema.members(),
             parameters,
             damping,
+            landmark_error,
             bytes: record.file.length,
             commit: record.commit,
         })
@@ -148,8 +119,7 @@ impl Store {
         input: &FitInput,
         fits: &[MemberFit],
     ) -> Result<CurvatureRecord, GradientError> {
-        let head_bytes = serde_json::to_vec(head)
-            .map_err(|error| GradientError::mismatch(format!("the fit cannot be written: {error}")))?;
+        let head_bytes = head_bytes(head)?;
         // Only now, so that others may write while the fit is computed; files are written under it, so that nobody
         // collects them before they are part of the store.
         let mut transaction = self.begin();
@@ -177,6 +147,95 @@ impl Store {
         store.curvatures.push(record.clone());
         self.commit(transaction, "fit")?;
         Ok(record)
+    }
+}
+
+fn head_of(
+    rows: &GradientRows<'_>,
+    (kind, form): (CurvatureKind, CurvatureForm),
+    input: &FitInput,
+    fits: &[MemberFit],
+) -> FitHead {
+    FitHead {
+        kind: kind.name().to_owned(),
+        form: form.name().to_owned(),
+        damping: fits.iter().map(MemberFit::damping).collect(),
+        schema: rows.schema.fingerprint().to_string(),
+        zero_rows: input.zero_rows,
+        landmarks: input.landmarks.len(),
+    }
+}
+
+fn head_bytes(head: &FitHead) -> Result<Vec<u8>, GradientError> {
+    serde_json::to_vec(head)
+        .map_err(|error| GradientError::mismatch(format!("the fit cannot be written: {error}")))
+}
+
+impl Snapshot {
+    /// Hands the scores of all live rows for each of some gradients to `take`, by curvatures fitted with each of `ratios` as
+    /// damping (the one of `options` does not count); none of them is kept. `take` is told which of the ratios and of the
+    /// gradients, from 0.
+    ///
+    /// # Errors
+    /// See [`GradientError`], and those of `take`.
+    ///
+    /// # Complexity
+    /// A fit and [`score_gradients`](Self::score_gradients) for each ratio; memory for the file of one curvature.
+    pub fn score_dampings<E: From<GradientError> + Send>(
+        &self,
+        options: &FitOptions,
+        ratios: &[f64],
+        inputs: &[GradientInput<'_>],
+        query: &GradientQuery,
+        watch: Watch<'_>,
+        mut take: impl FnMut(usize, usize, &[f64]) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let rows = self.gradient_rows(options.column.as_deref())?;
+        watch.progress.begin("damping", "trials", Some(ratios.len() as u64));
+        let silent = Watch::silent(watch.cancel);
+        let done = ratios.iter().enumerate().try_for_each(|(trial, ratio)| {
+            let curvature =
+                self.trial(&rows, &FitOptions { damping: Some(*ratio), ..options.clone() }, silent)?;
+            let scored = self.score_by(&rows, &curvature, inputs, query, watch.cancel, |number, scores| {
+                take(trial, number, scores)
+            });
+            watch.progress.advance(trial as u64 + 1);
+            scored
+        });
+        watch.progress.end();
+        done
+    }
+
+    /// A curvature whose file is in memory and no part of the store.
+    fn trial(
+        &self,
+        rows: &GradientRows<'_>,
+        options: &FitOptions,
+        watch: Watch<'_>,
+    ) -> Result<OpenCurvature, GradientError> {
+        const VERSION: u64 = 1;
+        let (kind, form, input, fits) = self.inner.context.pool.install(|| fit(rows, options, watch))?;
+        let head = head_of(rows, (kind, form), &input, &fits);
+        let head_bytes = head_bytes(&head)?;
+        let storage = SimulatedStorage::new();
+        storage.create_folder(CURVATURE_FOLDER).map_err(|source| FileError::Io {
+            operation: "create",
+            path: storage.describe(CURVATURE_FOLDER),
+            source,
+        })?;
+        let parts = FileParts::new(&input, &fits);
+        let sections = parts.sections(&head_bytes, &input, &fits);
+        let file = write_curvature_file(&storage, VERSION, rows.column.id, &sections)?;
+        let record = CurvatureRecord {
+            version: VERSION,
+            column: rows.column.id,
+            kind: head.kind,
+            form: head.form,
+            rows: input.keys.len() as u64,
+            commit: self.commit(),
+            file,
+        };
+        OpenCurvature::open(self, &storage, rows, &record)
     }
 }
 
@@ -311,6 +370,18 @@ fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Res
     Ok(input)
 }
 
+/// How far scores through landmarks are from those of the whole inverse, of the first member and some rows as questions.
+fn landmark_error(input: &FitInput, fits: &[MemberFit]) -> Result<Option<f64>, GradientError> {
+    let (Some((gradients, weights)), Some(MemberFit::Landmarks(fit))) = (input.members.first(), fits.first())
+    else {
+        return Ok(None);
+    };
+    let rows = drawn_numbers(gradients.rows() as u64, ERROR_ROWS, LANDMARK_SEED ^ 1);
+    let rows: Vec<usize> = rows.map(|row| row as usize).collect();
+    let error = fit.error(gradients, weights, &input.landmarks, &rows);
+    error.map(Some).map_err(|source| GradientError::Curvature { member: 0, source })
+}
+
 /// Draws the rows that stand for all of them, and keeps their gradients for the file: they may be deleted later.
 fn choose_landmarks(
     rows: &GradientRows<'_>,
@@ -334,102 +405,4 @@ fn choose_landmarks(
     }
     input.landmarks = order;
     Ok(())
-}
-
-impl MemberFit {
-    fn damping(&self) -> Vec<f64> {
-        match self {
-            Self::Nothing => Vec::new(),
-            Self::Diagonal(fit) => fit.damping.clone(),
-            Self::Dual(fit) => vec![fit.damping],
-            Self::Primal(fit) => vec![fit.damping()],
-            Self::Landmarks(fit) => vec![fit.damping],
-        }
-    }
-
-    fn inverse(&self) -> Option<SymmetricView<'_>> {
-        match self {
-            Self::Dual(fit) => Some(fit.inverse.view()),
-            Self::Primal(fit) => Some(fit.inverse().view()),
-            _ => None,
-        }
-    }
-}
-
-/// Bytes of the smaller sections.
-struct FileParts {
-    key_ends: Vec<u8>,
-    key_bytes: Vec<u8>,
-    prints: Vec<u8>,
-    weights: Vec<u8>,
-    diagonal: Vec<u8>,
-}
-
-impl FileParts {
-    fn new(input: &FitInput, fits: &[MemberFit]) -> Self {
-        let (mut end, mut key_ends) = (0_u64, Vec::new());
-        for key in &input.keys {
-            end += key.len() as u64;
-            key_ends.extend_from_slice(&end.to_le_bytes());
-        }
-        let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-        let (mut weights, mut diagonal) = (Vec::new(), Vec::new());
-        for fit in fits {
-            match fit {
-                MemberFit::Dual(DualFit { factors, .. })
-                | MemberFit::Landmarks(LandmarkFit { factors, .. }) => {
-                    weights.extend(bytes(factors));
-                }
-                MemberFit::Diagonal(fit) => diagonal.extend(bytes(&fit.values)),
-                _ => {}
-            }
-        }
-        Self {
-            key_ends,
-            key_bytes: input.keys.concat().into_bytes(),
-            prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
-            weights,
-            diagonal,
-        }
-    }
-
-    /// The sections that this kind and form have.
-    fn sections<'a>(
-        &'a self,
-        head: &'a [u8],
-        input: &'a FitInput,
-        fits: &'a [MemberFit],
-    ) -> Vec<(u32, Vec<&'a [u8]>)> {
-        let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
-        if fits.iter().any(|fit| matches!(fit, MemberFit::Dual(_))) {
-            sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
-            sections.push((curvature_section::PRINTS, vec![&self.prints]));
-        }
-        if !self.weights.is_empty() {
-            sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
-        }
-        let inverses: Vec<SymmetricView<'_>> = fits.iter().filter_map(MemberFit::inverse).collect();
-        if !inverses.is_empty() {
-            let pieces = inverses.iter().map(|inverse| inverse.high.as_flattened()).collect();
-            sections.push((curvature_section::INVERSE, pieces));
-            let pieces = inverses.iter().map(|inverse| inverse.low.as_flattened()).collect();
-            sections.push((curvature_section::INVERSE_REST, pieces));
-        }
-        let through: Vec<&LandmarkFit> = fits
-            .iter()
-            .filter_map(|fit| if let MemberFit::Landmarks(fit) = fit { Some(fit) } else { None })
-            .collect();
-        if !through.is_empty() {
-            let (values, terms) = &input.landmark_rows;
-            sections.push((curvature_section::LANDMARKS, vec![values, terms]));
-            let mixing = through.iter().map(|fit| fit.mixing.as_flattened()).collect();
-            sections.push((curvature_section::MIXING, mixing));
-            sections
-                .push((curvature_section::SUMS, through.iter().map(|fit| fit.sums.as_flattened()).collect()));
-        }
-        if !self.diagonal.is_empty() {
-            sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));
-        }
-        sections
-    }
 }

@@ -7,17 +7,20 @@ use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_lengths::lengths;
 use super::gradient_question::{AskedGradients, Precision, Wanted};
-use super::gradient_ranking::rank;
+use super::gradient_ranking::{Ranking, counted, rank};
 use super::gradient_rows::GradientRows;
 use super::gradient_scores::{QuestionScores, scores};
 use super::query_error::QueryError;
 use super::snapshot::Snapshot;
-use crate::attribution::{Moments, RankCounter, RankedRows, ScoreChunk, ScoreKind, ScoredRow, Side};
-use crate::base::{Cancel, RowId, RowSet};
+use crate::attribution::{Moments, RankedRows, ScoreKind, ScoredRow, Side};
+use crate::base::{Cancel, RowSet};
 use crate::curvature::{CurvatureKind, MarginWeights};
 use crate::encoder::GradientRow;
 use crate::filter::Predicate;
 use crate::sketch::{GradientSource, SketchRows};
+
+/// Rows up to which all are scored in f64: to look for candidates first would take as long.
+const EXACT_PLACES_MAX: usize = 256;
 
 /// Scores that are held at a time while several gradients are asked about.
 const SCORES_HELD: usize = 1 << 24;
@@ -150,7 +153,7 @@ impl Snapshot {
             ));
         }
         let rows = self.gradient_rows(query.column.as_deref())?;
-        let (wanted, at_once) = (query.wanted_for_rows(), rows.questions_at_once());
+        let (wanted, at_once) = (query.wanted_for_rows(rows.places), rows.questions_at_once());
         self.inner.context.pool.install(|| {
             let curvature = self.curvature(&rows, query.curvature)?;
             let eligible = self.chosen_rows(&rows, query.filter.as_deref())?;
@@ -163,7 +166,9 @@ impl Snapshot {
                 for (number, (input, scores)) in inputs.iter().zip(all).enumerate() {
                     let asked = (&asked, number);
                     let curvature = &curvature;
-                    let asker = Asker { snapshot: self, rows: &rows, curvature, query, asked, cancel };
+                    let (rows, side, k) = (&rows, query.side, query.k);
+                    let ranking = Ranking { snapshot: self, rows, curvature, side, k, asked, cancel };
+                    let asker = Asker { ranking, query };
                     let mut answer = asker.answer(input, scores, &eligible, without.as_deref())?;
                     answer.elapsed = begun.elapsed();
                     answers.push(answer);
@@ -185,17 +190,31 @@ impl Snapshot {
         inputs: &[GradientInput<'_>],
         query: &GradientQuery,
         cancel: &Cancel,
+        take: impl FnMut(usize, &[f64]) -> Result<(), E> + Send,
+    ) -> Result<(), E> {
+        let _passage = self.inner.context.traffic.enter();
+        let rows = self.gradient_rows(query.column.as_deref())?;
+        let curvature = self.inner.context.pool.install(|| self.curvature(&rows, query.curvature))?;
+        self.score_by(&rows, &curvature, inputs, query, cancel, take)
+    }
+
+    /// [`score_gradients`](Self::score_gradients) by a curvature that need not be the store's.
+    pub(super) fn score_by<E: From<GradientError> + Send>(
+        &self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        inputs: &[GradientInput<'_>],
+        query: &GradientQuery,
+        cancel: &Cancel,
         mut take: impl FnMut(usize, &[f64]) -> Result<(), E> + Send,
     ) -> Result<(), E> {
-        let rows = self.gradient_rows(query.column.as_deref())?;
         let (wanted, at_once) = (query.wanted(), rows.questions_at_once());
         self.inner.context.pool.install(|| {
-            let curvature = self.curvature(&rows, query.curvature)?;
             let places = rows.live_places();
             let mut values = Vec::with_capacity(places.len());
             for (number, inputs) in inputs.chunks(at_once).enumerate() {
-                let asked = self.asked(&rows, inputs, &query.only_members)?;
-                for (at, scores) in scores(&rows, &curvature, &asked, wanted, cancel)?.iter().enumerate() {
+                let asked = self.asked(rows, inputs, &query.only_members)?;
+                for (at, scores) in scores(rows, curvature, &asked, wanted, cancel)?.iter().enumerate() {
                     values.clear();
                     values.extend(places.iter().map(|place| scores.score(*place)));
                     take(number * at_once + at, &values)?;
@@ -338,8 +357,8 @@ impl GradientQuery {
     }
 
     /// What is wanted of all rows where a few will be told: where nothing else is made of the scores, near ones say which.
-    fn wanted_for_rows(&self) -> Wanted {
-        let is_exact = self.layers || self.without.is_some();
+    fn wanted_for_rows(&self, places: usize) -> Wanted {
+        let is_exact = self.layers || self.without.is_some() || places <= EXACT_PLACES_MAX;
         Wanted { precision: if is_exact { Precision::Exact } else { Precision::Nearly }, ..self.wanted() }
     }
 }
@@ -352,14 +371,9 @@ impl GradientRows<'_> {
 }
 
 /// One question and all that its answer is made from.
-pub(super) struct Asker<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) rows: &'a GradientRows<'a>,
-    pub(super) curvature: &'a OpenCurvature,
-    pub(super) query: &'a GradientQuery,
-    /// The gradients, and which of them is asked about.
-    pub(super) asked: (&'a AskedGradients, usize),
-    pub(super) cancel: &'a Cancel,
+struct Asker<'a> {
+    ranking: Ranking<'a>,
+    query: &'a GradientQuery,
 }
 
 impl Asker<'_> {
@@ -370,20 +384,12 @@ impl Asker<'_> {
         eligible: &[RowSet],
         without: Option<&[RowSet]>,
     ) -> Result<Answer, GradientError> {
-        let Self { rows, query, .. } = self;
-        let (ranked, all) = rank(self, &mut scores, eligible)?;
-        // Of the scores as they are known of all rows: which of them were looked at closely depends on the filter.
-        let mut moments = Moments::new();
-        for segment in &rows.segments {
-            let own = scores.of_segment(segment);
-            moments.merge(&Moments::of(&ScoreChunk::of_live(RowId(0), &own, segment.view.live.as_deref())));
-        }
+        let Self { ranking, query } = self;
+        let Ranking { rows, curvature, .. } = ranking;
+        let (ranked, all, moments) = rank(ranking, &mut scores, eligible)?;
         let shown: Vec<f64> =
             ranked.proponents.iter().chain(&ranked.opponents).map(|row| row.score).collect();
-        let mut counter = RankCounter::new(&shown);
-        for (segment, own) in rows.segments.iter().zip(&all) {
-            counter.add(&ScoreChunk::of_live(RowId(0), own, segment.view.live.as_deref()));
-        }
+        let counter = counted(ranking, &all, &shown);
         let (proponents, opponents) = self.hits(&scores, &ranked, &moments, &counter.percentiles())?;
         let without = without.map(|chosen| self.without(&scores, chosen));
         let live = rows.live_rows();
@@ -392,7 +398,7 @@ impl Asker<'_> {
             score: "gradient",
             column: rows.column.name.clone(),
             encoder: String::new(),
-            curvature: Some(self.curvature.title_now(rows)),
+            curvature: Some(curvature.title_now(rows)),
             kind: query.kind,
             plan: "scan",
             plan_reason: String::new(),
@@ -413,13 +419,13 @@ impl Asker<'_> {
 
     fn without(&self, scores: &QuestionScores, chosen: &[RowSet]) -> Without {
         let (mut count, mut sum) = (0, 0.0);
-        for (segment, chosen) in self.rows.segments.iter().zip(chosen) {
+        for (segment, chosen) in self.ranking.rows.segments.iter().zip(chosen) {
             for row in chosen.iter() {
                 count += 1;
                 sum += scores.raw_score(segment.first + row.0 as usize);
             }
         }
-        Without { rows: count, change: sum / self.rows.live_rows().max(1) as f64 }
+        Without { rows: count, change: sum / self.ranking.rows.live_rows().max(1) as f64 }
     }
 
     fn hits(
@@ -429,7 +435,7 @@ impl Asker<'_> {
         moments: &Moments,
         percentiles: &[Option<f64>],
     ) -> Result<(Vec<Hit>, Vec<Hit>), GradientError> {
-        let Self { snapshot, rows, curvature, query, cancel, .. } = self;
+        let Self { ranking: Ranking { snapshot, rows, curvature, cancel, .. }, query } = self;
         let is_standardised = query.members == MemberScores::Standardised;
         let means = if query.layers {
             Some(scores.part_means(rows, curvature, is_standardised, cancel)?)

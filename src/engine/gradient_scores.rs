@@ -12,6 +12,9 @@ use crate::base::Cancel;
 use crate::curvature::{MarginWeights, MemberGradients};
 use crate::kernels::KernelError;
 
+/// Scores that one thread goes over at a time.
+pub(super) const CHUNK_ROWS: usize = 8192;
+
 /// How one member's scores of one question become part of the mean.
 #[derive(Clone, Copy, Debug)]
 struct Standard {
@@ -158,7 +161,8 @@ impl QuestionScores {
     /// The scores of a segment's rows, deleted ones counted.
     pub(super) fn of_segment(&self, segment: &GradientSegment<'_>) -> Vec<f64> {
         let count = segment.view.segment.record.row_count as usize;
-        (0..count).map(|row| self.score(segment.first + row)).collect()
+        let rows = (0..count).into_par_iter().with_min_len(CHUNK_ROWS);
+        rows.map(|row| self.score(segment.first + row)).collect()
     }
 
     /// What was wanted.
@@ -384,7 +388,7 @@ fn fill_others(
                 let all = match (&own, &question.direction, &question.packed) {
                     (Some(own), Some(direction), _) => direction.scores(own),
                     (None, _, Some(packed)) => {
-                        packed.scores(layout, member as u32, &block.rows).map_err(unfit)?
+                        packed.scores(layout, member as u32, block.rows).map_err(unfit)?
                     }
                     _ => Vec::new(),
                 };

@@ -21,6 +21,7 @@
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `filling.rs` | what an import brings beside keys and texts |
 //! | `fit.rs` | fitting a curvature to the gradients of a column |
+//! | `fit_file.rs` | what a fit keeps, and its bytes in a curvature file |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
 //! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
@@ -90,6 +91,7 @@ mod derived;
 mod encoders;
 mod filling;
 mod fit;
+mod fit_file;
 mod gather;
 mod gradient_column;
 mod gradient_error;

@@ -1,9 +1,10 @@
 //! What a store holds.
 
 use super::answer::{ColumnStatistics, CurvatureStatistics, IndexStatistics, Statistics};
+use super::fit_file::FitHead;
 use super::snapshot::Snapshot;
 use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, manifest_name};
-use crate::storage::{CATALOG_NAME, Storage};
+use crate::storage::{CATALOG_NAME, Storage, open_curvature_file};
 
 impl Snapshot {
     /// Rows, segments, columns and bytes of this state.
@@ -95,7 +96,9 @@ impl Snapshot {
         let state = &self.inner.state;
         for curvature in &state.store.curvatures {
             let column = state.store.columns.iter().find(|column| column.id == curvature.column);
-            // Only recorded: its file is opened when gradients are asked about.
+            let storage = self.inner.context.storage.as_ref();
+            let opened = open_curvature_file(storage, curvature.version, curvature.column, curvature.file);
+            let head = opened.and_then(|file| FitHead::read(&file)).ok();
             statistics.bytes_on_disk = statistics.bytes_on_disk.saturating_add(curvature.file.length);
             statistics.curvatures.push(CurvatureStatistics {
                 version: curvature.version,
@@ -103,6 +106,7 @@ impl Snapshot {
                 kind: curvature.kind.clone(),
                 form: curvature.form.clone(),
                 rows: curvature.rows,
+                zero_rows: head.map(|head| head.zero_rows),
                 bytes: curvature.file.length,
                 commit: curvature.commit,
             });

@@ -91,6 +91,38 @@ impl RetrainingTruth {
         }
     }
 
+    /// Two halves of the subsets that share none, drawn by `seed`, each in ascending order: one to choose settings by, and
+    /// one to measure what was chosen. Of an odd number the first has one more.
+    ///
+    /// ```
+    /// use ascribe::evaluation::RetrainingTruth;
+    /// let truth = RetrainingTruth::new(vec![1.0, 2.0, 5.0], 3, 1, 1)?;
+    /// let [first, second] = truth.halves(7);
+    /// assert_eq!((first.len(), second.len()), (2, 1));
+    /// assert_eq!(truth.of_subsets(&second)?.query(0).len(), 1);
+    /// # Ok::<(), ascribe::evaluation::TruthError>(())
+    /// ```
+    pub fn halves(&self, seed: u64) -> [Vec<usize>; 2] {
+        let mut order: Vec<usize> = (0..self.subsets).collect();
+        RandomStream::new(seed).shuffle(&mut order);
+        let mut second = order.split_off(self.subsets.div_ceil(2));
+        order.sort_unstable();
+        second.sort_unstable();
+        [order, second]
+    }
+
+    /// What was said of some of the subsets, in the order named; those that are not there are left out.
+    ///
+    /// # Errors
+    /// None of them is there.
+    pub fn of_subsets(&self, chosen: &[usize]) -> Result<Self, TruthError> {
+        let each = self.seeds * self.queries;
+        let rows = chosen.iter().filter_map(|subset| self.outputs.get(subset * each..(subset + 1) * each));
+        let outputs: Vec<f64> = rows.flatten().copied().collect();
+        let subsets = outputs.len() / each;
+        Self::new(outputs, subsets, self.seeds, self.queries)
+    }
+
     /// Subsets of the rows, at least 1.
     pub fn subsets(&self) -> usize {
         self.subsets

@@ -7,56 +7,13 @@
 
 use std::ops::Range;
 
-use super::backend::{Backend, Kernels, check_matrix};
-use super::error::KernelError;
 use super::scalar::reduce;
 #[cfg(target_arch = "x86_64")]
 use super::tile::Lanes;
 use super::wide::{LANES, WideQuery};
 
-impl Kernels {
-    /// Adds to `out` the product of a symmetric matrix with a vector, as far as rows `rows` of its lower triangle say it. The
-    /// matrix has `vector.width()` rows and columns of f32 values, little-endian, row by row; what stands above its diagonal
-    /// is not read. Rows in parts, each into values of its own, may be summed apart.
-    ///
-    /// # Errors
-    /// The matrix, `rows` or `out` do not fit the vector; `out` is unchanged.
-    ///
-    /// # Complexity
-    /// Reads each value of these rows up to the diagonal once.
-    ///
-    /// ```
-    /// use ascribe::kernels::{Kernels, WideQuery};
-    /// let matrix: Vec<u8> = [2.0_f32, 1.0, 1.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-    /// let mut out = [0.0; 2];
-    /// Kernels::best().symmetric_times(&matrix, 0..2, &WideQuery::new(&[1.0, -1.0]), &mut out)?;
-    /// assert_eq!(out, [1.0, -2.0]);
-    /// # Ok::<(), ascribe::kernels::KernelError>(())
-    /// ```
-    pub fn symmetric_times(
-        self,
-        matrix: &[u8],
-        rows: Range<usize>,
-        vector: &WideQuery,
-        out: &mut [f64],
-    ) -> Result<(), KernelError> {
-        let size = vector.width();
-        check_matrix("symmetric matrix", matrix.len(), square_bytes(size).unwrap_or(usize::MAX), true)?;
-        check_matrix("output of a symmetric matrix", out.len(), size, true)?;
-        check_matrix("rows of a symmetric matrix", size, rows.end.max(rows.start), false)?;
-        match self.backend {
-            Backend::Scalar => scalar_times(matrix, rows, vector, out),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx2(lanes) => lanes.symmetric_times(matrix, rows, vector, out),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx512(lanes) => lanes.symmetric_times(matrix, rows, vector, out),
-        }
-        Ok(())
-    }
-}
-
 /// Bytes of a square matrix of f32 values; `None` if none fits the memory.
-fn square_bytes(size: usize) -> Option<usize> {
+pub(super) fn square_bytes(size: usize) -> Option<usize> {
     size.checked_mul(size).and_then(|values| values.checked_mul(4))
 }
 
@@ -67,7 +24,7 @@ fn rows_of(matrix: &[u8], size: usize, rows: Range<usize>) -> impl Iterator<Item
 }
 
 /// The back-end of machines without vector registers.
-fn scalar_times(matrix: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
+pub(super) fn scalar_times(matrix: &[u8], rows: Range<usize>, vector: &WideQuery, out: &mut [f64]) {
     let vector = vector.values();
     let wide = |bytes: [u8; 4]| f64::from(f32::from_le_bytes(bytes));
     for (row, bytes) in rows_of(matrix, vector.len(), rows) {
@@ -103,6 +60,8 @@ pub(super) fn times<L: Lanes>(
         // A row ends with its own value, which is added to no other output: its whole blocks are, but for that value in a
         // last one, those of the outputs before it.
         for ((block, factors), to) in blocks.iter().zip(vector_blocks).zip(outs.iter_mut()) {
+            // The next row lies a whole row further on, where the processor does not look for it by itself.
+            lanes.prefetch(block.as_ptr().wrapping_add(4 * vector.len()));
             let values = lanes.widen_f32(block);
             sums = lanes.multiply_add(sums, lanes.load(factors), values);
             lanes.store(lanes.multiply_add(lanes.load(to), values, lanes.splat(own)), to);
@@ -126,6 +85,7 @@ pub(super) fn times<L: Lanes>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{KernelError, Kernels};
     use super::*;
     use crate::base::RandomStream;
 

@@ -42,6 +42,9 @@ pub(super) trait Lanes: Copy {
     /// Sixteen f64 values to memory.
     fn store(self, values: Self::Values, to: &mut [f64; LANES]);
 
+    /// Asks for the cache line that a value of memory lies in, which is needed soon. There need not be one.
+    fn prefetch(self, at: *const u8);
+
     /// The lanes in order.
     #[inline(always)]
     fn to_array(self, values: Self::Values) -> [f64; LANES] {

@@ -9,12 +9,12 @@
 
 use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::{
-    __m128i, __m256d, __m512d, _mm_castsi128_ps, _mm_cvtepi8_epi32, _mm_cvtepu16_epi32, _mm_cvtph_ps,
-    _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si32, _mm_loadu_si128, _mm_slli_epi32, _mm256_castsi256_ps,
-    _mm256_cvtepi8_epi32, _mm256_cvtepi32_pd, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_pd,
-    _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_setzero_pd, _mm256_slli_epi32,
-    _mm256_storeu_pd, _mm512_cvtepi32_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_set1_pd,
-    _mm512_setzero_pd, _mm512_storeu_pd,
+    __m128i, __m256d, __m512d, _MM_HINT_T0, _mm_castsi128_ps, _mm_cvtepi8_epi32, _mm_cvtepu16_epi32,
+    _mm_cvtph_ps, _mm_loadl_epi64, _mm_loadu_ps, _mm_loadu_si32, _mm_loadu_si128, _mm_prefetch,
+    _mm_slli_epi32, _mm256_castsi256_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_pd, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_pd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd,
+    _mm256_setzero_pd, _mm256_slli_epi32, _mm256_storeu_pd, _mm512_cvtepi32_pd, _mm512_cvtps_pd,
+    _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_set1_pd, _mm512_setzero_pd, _mm512_storeu_pd,
 };
 use std::ops::Range;
 
@@ -173,6 +173,12 @@ impl Lanes for Avx2 {
                 _mm256_fmadd_pd(left[3], right[3], sums[3]),
             ]
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a prefetch reads nothing that the program sees, and no address makes it fail; every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
     #[inline(always)]
@@ -347,6 +353,12 @@ impl Lanes for Avx512 {
     fn multiply_add(self, sums: Self::Values, left: Self::Values, right: Self::Values) -> Self::Values {
         // SAFETY: the token proves AVX-512 F.
         unsafe { [_mm512_fmadd_pd(left[0], right[0], sums[0]), _mm512_fmadd_pd(left[1], right[1], sums[1])] }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a prefetch reads nothing that the program sees, and no address makes it fail; every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
 
     #[inline(always)]

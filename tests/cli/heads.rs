@@ -32,7 +32,7 @@ fn line(prefix: &str, row: usize) -> String {
 }
 
 /// A store `texts` of 36 rows of three classes, one of them without a label, and a file of queries.
-fn with_texts() -> Scene {
+pub(crate) fn with_texts() -> Scene {
     let place = Scene::new();
     place.run(&["create", "texts", "--encoder", "hashed:32", "--field", "class:text"]).ok();
     let rows: String = (0..35).map(|row| line("r", row)).collect();
@@ -42,12 +42,12 @@ fn with_texts() -> Scene {
     place
 }
 
-fn trained(place: &Scene) -> Value {
+pub(crate) fn trained(place: &Scene) -> Value {
     let arguments = ["train-head", "texts", "--label", "class", "--runs", "2", "--format", "json"];
     place.run(&[&arguments[..], &HEAD].concat()).ok().json()
 }
 
-fn failed(run: &Run, words: &[&str]) {
+pub(crate) fn failed(run: &Run, words: &[&str]) {
     assert_eq!((run.code, run.out.as_str()), (1, ""), "{run:?}");
     assert!(run.err.starts_with("error: ") && run.err.lines().count() == 1, "{run:?}");
     for word in words {
@@ -75,6 +75,8 @@ fn a_head_is_trained_and_asked_about_texts_with_labels() {
         (&json!("margin"), &json!(36), &json!(1), &json!(4)),
         "{fitted}"
     );
+    let stats = place.run(&["stats", "texts", "--format", "json"]).ok().json();
+    assert_eq!(stats["curvature"][0]["zero_rows"], json!(1), "{stats}");
     let ask = ["query", "texts", "a cat near the dog", "--score", "gradient", "--format", "json"];
     let animal = place.run(&[&ask[..], &["--label", "animal"]].concat()).ok().json();
     let question = json!({"kind": "text", "value": "a cat near the dog", "label": "animal"});
@@ -266,7 +268,7 @@ fn faithfulness_is_told_with_intervals_differences_and_a_ceiling() {
 }
 
 /// A store `texts` with a fitted head of four members, and a truth of 12 subsets.
-fn measured() -> Scene {
+pub(crate) fn measured() -> Scene {
     let place = with_texts();
     trained(&place);
     place.run(&["fit", "texts"]).ok();

@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod audit;
+#[cfg(feature = "bert")]
+mod damping;
 mod encoders;
 mod evaluation;
 mod formats;
@@ -11,6 +13,8 @@ mod gradients;
 #[cfg(feature = "bert")]
 mod heads;
 mod help;
+#[cfg(feature = "bert")]
+mod hybrid;
 mod inputs;
 mod interruption;
 mod refusals;

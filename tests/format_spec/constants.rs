@@ -152,6 +152,7 @@ fn section_tags_are_those_of_the_code() {
         ("prints", curvature_section::PRINTS),
         ("weights", curvature_section::WEIGHTS),
         ("inverse", curvature_section::INVERSE),
+        ("inverse, rest", curvature_section::INVERSE_REST),
         ("diagonal", curvature_section::DIAGONAL),
         ("landmarks", curvature_section::LANDMARKS),
         ("mixing", curvature_section::MIXING),

@@ -7,6 +7,7 @@
 //! | `changes.rs` | rows that come, leave or are replaced after a fit |
 //! | `curvatures.rs` | every curvature against its formula, for rows inside and outside of the fit |
 //! | `damage.rs` | damaged curvature files |
+//! | `dampings.rs` | dampings that are tried, beside those that are fitted |
 //! | `filling.rs` | gradients of rows that are there already |
 //! | `formula.rs` | the formulas, in whole matrices and by plain elimination |
 //! | `gradients.rs` | gradients in memory, of which some may be imported |
@@ -25,6 +26,7 @@ mod agreement;
 mod changes;
 mod curvatures;
 mod damage;
+mod dampings;
 mod filling;
 mod formula;
 mod gradients;

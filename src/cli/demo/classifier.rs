@@ -13,11 +13,12 @@ use super::super::schema::{parse_column, parse_field};
 use super::super::session::Session;
 use crate::answers::{Grid, GridColumn, count_shown, duration_shown};
 use crate::attribution::{ScoreKind, Side};
+use crate::base::limits::HYBRID_CANDIDATES_DEFAULT;
 use crate::base::{Cancel, drawn_numbers};
 use crate::encoder::HeadConfiguration;
 use crate::engine::{
     Answer, CreateOptions, EMBEDDING_COLUMN_NAME, FitOptions, GradientInput, GradientQuery, Hit,
-    IngestOptions, LabelledTable, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
+    HybridQuestion, IngestOptions, LabelledTable, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
 };
 use crate::evaluation::{
     LdsOptions, LdsReport, RetrainingTruth, group_sums, keep_same_label, linear_datamodelling_score,
@@ -263,7 +264,22 @@ impl Classifier<'_, '_> {
             gradient.push(scores.to_vec());
             Ok::<(), Failure>(())
         })?;
-        let groups = [&learned, &same, &gradient]
+        let questions = vectors.iter().zip(&inputs).map(|(vector, gradient)| {
+            let embedding = QueryInput::Vector(vector.clone());
+            HybridQuestion { embedding, column: None, gradient: *gradient }
+        });
+        let mut hybrid = Vec::with_capacity(works.len());
+        snapshot.score_hybrid(
+            &questions.collect::<Vec<_>>(),
+            &GradientQuery::default(),
+            HYBRID_CANDIDATES_DEFAULT,
+            &self.session.cancel,
+            |_, scores| {
+                hybrid.push(scores.to_vec());
+                Ok::<(), Failure>(())
+            },
+        )?;
+        let groups = [&learned, &same, &gradient, &hybrid]
             .into_iter()
             .map(|scores| group_sums(&scores.concat(), &truth.subsets, rows.labels.len()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -283,7 +299,7 @@ impl Classifier<'_, '_> {
             ("LDS", GridColumn::Number),
             ("95% interval", GridColumn::Number),
         ]);
-        let names = ["embedding", "same technique", "gradient"];
+        let names = ["embedding", "same technique", "gradient", "hybrid"];
         for (name, method) in names.into_iter().zip(&report.methods) {
             let interval = format!("{:.2} to {:.2}", method.lds.low, method.lds.high);
             grid.row([name, format!("{:.2}", method.lds.mean).as_str(), interval.as_str()]);

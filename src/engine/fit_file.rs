@@ -1,0 +1,151 @@
+//! What a fit keeps, and its bytes in a curvature file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::curvature::{
+    DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients, PrimalFit, SymmetricView,
+};
+use crate::format::curvature_section;
+use crate::storage::{FileError, SealedFile};
+
+/// What stands at the beginning of a curvature file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct FitHead {
+    pub(super) kind: String,
+    pub(super) form: String,
+    pub(super) damping: Vec<Vec<f64>>,
+    pub(super) schema: String,
+    pub(super) zero_rows: u64,
+    #[serde(default)]
+    pub(super) landmarks: usize,
+}
+
+impl FitHead {
+    /// What stands at the beginning of a curvature file.
+    pub(super) fn read(file: &SealedFile) -> Result<Self, FileError> {
+        let tag = curvature_section::HEAD;
+        let section =
+            file.section(tag).ok_or_else(|| file.content_error(format!("section {tag} is missing")))?;
+        serde_json::from_slice(file.read(section, 0..section.length)?)
+            .map_err(|error| file.content_error(format!("its head: {error}")))
+    }
+}
+
+/// What was fitted to one member.
+pub(super) enum MemberFit {
+    Nothing,
+    Diagonal(DiagonalFit),
+    Dual(DualFit),
+    Primal(PrimalFit),
+    Landmarks(LandmarkFit),
+}
+
+/// Gradients of all live rows, and what each weighs, member by member.
+pub(super) struct FitInput {
+    pub(super) members: Vec<(MemberGradients, Vec<MarginWeights>)>,
+    pub(super) keys: Vec<String>,
+    pub(super) prints: Vec<u64>,
+    pub(super) zero_rows: u64,
+    /// Rows that stand for all of them.
+    pub(super) landmarks: Vec<usize>,
+    /// Their values and terms, as they stand in the file.
+    pub(super) landmark_rows: (Vec<u8>, Vec<u8>),
+}
+
+impl MemberFit {
+    pub(super) fn damping(&self) -> Vec<f64> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Diagonal(fit) => fit.damping.clone(),
+            Self::Dual(fit) => vec![fit.damping],
+            Self::Primal(fit) => vec![fit.damping()],
+            Self::Landmarks(fit) => vec![fit.damping],
+        }
+    }
+
+    fn inverse(&self) -> Option<SymmetricView<'_>> {
+        match self {
+            Self::Dual(fit) => Some(fit.inverse.view()),
+            Self::Primal(fit) => Some(fit.inverse().view()),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes of the smaller sections.
+pub(super) struct FileParts {
+    key_ends: Vec<u8>,
+    key_bytes: Vec<u8>,
+    pub(super) prints: Vec<u8>,
+    weights: Vec<u8>,
+    diagonal: Vec<u8>,
+}
+
+impl FileParts {
+    pub(super) fn new(input: &FitInput, fits: &[MemberFit]) -> Self {
+        let (mut end, mut key_ends) = (0_u64, Vec::new());
+        for key in &input.keys {
+            end += key.len() as u64;
+            key_ends.extend_from_slice(&end.to_le_bytes());
+        }
+        let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let (mut weights, mut diagonal) = (Vec::new(), Vec::new());
+        for fit in fits {
+            match fit {
+                MemberFit::Dual(DualFit { factors, .. })
+                | MemberFit::Landmarks(LandmarkFit { factors, .. }) => {
+                    weights.extend(bytes(factors));
+                }
+                MemberFit::Diagonal(fit) => diagonal.extend(bytes(&fit.values)),
+                _ => {}
+            }
+        }
+        Self {
+            key_ends,
+            key_bytes: input.keys.concat().into_bytes(),
+            prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
+            weights,
+            diagonal,
+        }
+    }
+
+    /// The sections that this kind and form have.
+    pub(super) fn sections<'a>(
+        &'a self,
+        head: &'a [u8],
+        input: &'a FitInput,
+        fits: &'a [MemberFit],
+    ) -> Vec<(u32, Vec<&'a [u8]>)> {
+        let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
+        if fits.iter().any(|fit| matches!(fit, MemberFit::Dual(_))) {
+            sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
+            sections.push((curvature_section::PRINTS, vec![&self.prints]));
+        }
+        if !self.weights.is_empty() {
+            sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
+        }
+        let inverses: Vec<SymmetricView<'_>> = fits.iter().filter_map(MemberFit::inverse).collect();
+        if !inverses.is_empty() {
+            let pieces = inverses.iter().map(|inverse| inverse.high.as_flattened()).collect();
+            sections.push((curvature_section::INVERSE, pieces));
+            let pieces = inverses.iter().map(|inverse| inverse.low.as_flattened()).collect();
+            sections.push((curvature_section::INVERSE_REST, pieces));
+        }
+        let through: Vec<&LandmarkFit> = fits
+            .iter()
+            .filter_map(|fit| if let MemberFit::Landmarks(fit) = fit { Some(fit) } else { None })
+            .collect();
+        if !through.is_empty() {
+            let (values, terms) = &input.landmark_rows;
+            sections.push((curvature_section::LANDMARKS, vec![values, terms]));
+            let mixing = through.iter().map(|fit| fit.mixing.as_flattened()).collect();
+            sections.push((curvature_section::MIXING, mixing));
+            sections
+                .push((curvature_section::SUMS, through.iter().map(|fit| fit.sums.as_flattened()).collect()));
+        }
+        if !self.diagonal.is_empty() {
+            sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));
+        }
+        sections
+    }
+}
