@@ -110,7 +110,7 @@ fn hybrid_scores_are_the_gradient_scores_of_the_rows_nearest_by_embedding() {
         ] {
             let query = GradientQuery { k: 6, kind: score, members, side: Side::Proponents, ..by(kind) };
             let all = both.scene.scores(&both.queries, &query);
-            for row in 0..3 {
+            for (row, scores) in all.iter().enumerate() {
                 for candidates in [ROWS, 60] {
                     let dot = |other: usize| -> f64 {
                         let pairs = both.vectors[row].iter().zip(&both.vectors[other]);
@@ -120,9 +120,9 @@ fn hybrid_scores_are_the_gradient_scores_of_the_rows_nearest_by_embedding() {
                     near.sort_by(|a, b| dot(*b).total_cmp(&dot(*a)));
                     near.retain(|other| dot(*other) > 0.0);
                     near.truncate(candidates);
-                    near.sort_by(|a, b| all[row][*b].total_cmp(&all[row][*a]));
+                    near.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
                     let expected: Vec<(String, f64)> =
-                        near.iter().take(6).map(|at| (keys[*at].clone(), all[row][*at])).collect();
+                        near.iter().take(6).map(|at| (keys[*at].clone(), scores[*at])).collect();
                     let found = both.ask(row, &query, candidates).unwrap();
                     same(&found, &expected, &format!("{} {} {candidates}", kind.name(), score.name()));
                     assert_eq!((found.score, found.plan), ("hybrid", "candidates"));
