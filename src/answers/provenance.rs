@@ -29,7 +29,7 @@ impl<'a> Provenance<'a> {
     pub fn curvature(&self, column: &str, kind: Option<&str>) -> Option<String> {
         let mut fitted = self.statistics.curvatures.iter();
         let chosen = fitted.rfind(|own| own.column == column && kind.is_none_or(|kind| own.kind == kind))?;
-        Some(format!("{} ({}), version {}", chosen.kind, chosen.form, chosen.version))
+        Some(chosen.title())
     }
 
     /// Adds the commit, and each column with its encoder and the fingerprint of encoder or sketch schema.

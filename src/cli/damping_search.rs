@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::Failure;
-use super::gradient_arguments::{AskedText, holds_sketches, keys_beside, read_asked, tensors_of};
+use super::gradient_arguments::{holds_sketches, label_field, read_truth_texts, with_truth_sketches};
 use super::session::Session;
 use super::vector_file::VectorFile;
 use crate::answers::{DampingSearch, DampingTrial};
-use crate::curvature::{CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO};
+use crate::curvature::CurvatureKind;
 use crate::engine::{FitOptions, GradientInput, GradientQuery, LabelledText, QueryInput, Snapshot};
-use crate::evaluation::{LdsOptions, RetrainingTruth, TruthFile, group_sums, linear_datamodelling_score};
-use crate::sketch::{GradientSource, SketchFile};
+use crate::evaluation::{
+    LdsOptions, LdsReport, RetrainingTruth, TruthFile, group_sums, linear_datamodelling_score,
+};
 
 /// Dampings that are tried, as multiples of the one that is taken by itself.
 const MULTIPLES: [f64; 7] = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
@@ -50,23 +51,11 @@ impl TruthArguments {
         let truth = TruthFile::new(&bytes, &truth.display().to_string())?;
         let search = Search { snapshot, options, truth: &truth, session };
         if holds_sketches(queries) {
-            let bytes = VectorFile::open(queries, no_mmap)?;
-            let tensors = tensors_of(queries, &bytes)?;
-            let sketches = SketchFile::new(&tensors)?;
-            let order = truth.queries_among(&keys_beside(queries)?)?;
-            if let Some(row) = order.iter().find(|row| **row >= sketches.rows()) {
-                return Err(Failure::Failed(format!("{} has no row {}", sketches.name(), row + 1)));
-            }
-            let inputs: Vec<GradientInput<'_>> =
-                order.iter().map(|row| GradientInput::Source { source: &sketches, row: *row }).collect();
-            return search.run(&inputs).map(Some);
+            return with_truth_sketches(queries, no_mmap, &truth, |inputs| search.run(inputs)).map(Some);
         }
         let column = options.column.as_deref();
-        let label = snapshot.head_label(column)?.unwrap_or_else(|| "label".to_owned());
-        let asked = read_asked(queries, &label)?;
-        let keys: Vec<String> = asked.iter().map(|asked: &AskedText| asked.key.clone()).collect();
-        let order = truth.queries_among(&keys)?;
-        let texts: Vec<LabelledText> = order.iter().map(|number| asked[*number].text.clone()).collect();
+        let asked = read_truth_texts(queries, &label_field(snapshot, column)?, &truth)?;
+        let texts: Vec<LabelledText> = asked.into_iter().map(|asked| asked.text).collect();
         let gradients = snapshot.label_gradients(column, &texts)?;
         let nothing = QueryInput::Key(String::new());
         search.run(&GradientInput::of_head(&nothing, &gradients)).map(Some)
@@ -83,13 +72,10 @@ struct Search<'a, 'b> {
 impl Search<'_, '_> {
     fn run(&self, inputs: &[GradientInput<'_>]) -> Result<DampingSearch, Failure> {
         let Self { snapshot, options, truth, session } = self;
-        if options.kind == Some(CurvatureKind::Identity) {
+        // The one that is chosen without being named is damped like fisher.
+        let Some(default) = options.kind.unwrap_or(CurvatureKind::Fisher).damping_ratio() else {
             let text = "identity has no damping that could be chosen: leave --truth and --queries away";
             return Err(Failure::Usage(text.to_owned()));
-        }
-        let default = match options.kind {
-            Some(CurvatureKind::Diagonal) => DIAGONAL_DAMPING_RATIO,
-            _ => DAMPING_RATIO,
         };
         let ratios = MULTIPLES.map(|multiple| multiple * default);
         let keys = snapshot.gradient_keys(options.column.as_deref())?;
@@ -129,11 +115,7 @@ impl Search<'_, '_> {
 }
 
 /// LDS of group scores, queries x subsets, on some of the subsets.
-fn lds_of(
-    outputs: &RetrainingTruth,
-    groups: &[Vec<f64>],
-    subsets: &[usize],
-) -> Result<crate::evaluation::LdsReport, Failure> {
+fn lds_of(outputs: &RetrainingTruth, groups: &[Vec<f64>], subsets: &[usize]) -> Result<LdsReport, Failure> {
     let truth = outputs.of_subsets(subsets)?;
     let chosen: Vec<Vec<f64>> = groups
         .iter()

@@ -6,7 +6,9 @@ use std::time::Instant;
 use clap::{Args, value_parser};
 
 use super::failure::Failure;
-use super::gradient_arguments::{AskedText, curvatures, holds_sketches, keys_beside, read_asked, tensors_of};
+use super::gradient_arguments::{
+    AskedText, curvatures, holds_sketches, label_field, read_truth_texts, with_truth_sketches,
+};
 use super::lds_methods::{
     EMBEDDING_SCORES, GRADIENT_SCORE, GradientMethod, HYBRID_SCORE, Measurement, SCORES, gradient_methods,
 };
@@ -16,11 +18,10 @@ use super::vector_file::VectorFile;
 use crate::answers::{LdsEvaluation, LdsMethod, Provenance, Report, lds_report};
 use crate::base::limits::{ANSWER_ROWS_MAX, HYBRID_CANDIDATES_DEFAULT};
 use crate::curvature::CurvatureKind;
-use crate::engine::{GradientColumn, GradientInput, Snapshot};
+use crate::engine::{GradientColumn, Snapshot};
 use crate::evaluation::{
     LdsOptions, PermutationOptions, TruthFile, linear_datamodelling_score, permutation_null,
 };
-use crate::sketch::{GradientSource, SketchFile};
 
 /// Measure how far scores agree with retrained models: the linear datamodelling score (LDS)
 ///
@@ -118,7 +119,9 @@ impl LdsArguments {
             Vec::new()
         };
         if has_sketches {
-            self.measure_sketches(&mut measurement, &methods)?;
+            with_truth_sketches(&self.queries, self.store.no_mmap, &truth, |inputs| {
+                measurement.measure_gradients(inputs, &methods)
+            })?;
         } else {
             self.measure_texts(&mut measurement, &methods)?;
         }
@@ -144,23 +147,6 @@ impl LdsArguments {
         Ok(gradient_methods(&self.curvature, &members))
     }
 
-    fn measure_sketches(
-        &self,
-        measurement: &mut Measurement<'_>,
-        methods: &[GradientMethod],
-    ) -> Result<(), Failure> {
-        let bytes = VectorFile::open(&self.queries, self.store.no_mmap)?;
-        let tensors = tensors_of(&self.queries, &bytes)?;
-        let sketches = SketchFile::new(&tensors)?;
-        let order = measurement.truth.queries_among(&keys_beside(&self.queries)?)?;
-        if let Some(row) = order.iter().find(|row| **row >= sketches.rows()) {
-            return Err(Failure::Failed(format!("{} has no row {}", sketches.name(), row + 1)));
-        }
-        let inputs: Vec<GradientInput<'_>> =
-            order.iter().map(|row| GradientInput::Source { source: &sketches, row: *row }).collect();
-        measurement.measure_gradients(&inputs, methods)
-    }
-
     fn measure_texts(
         &self,
         measurement: &mut Measurement<'_>,
@@ -168,15 +154,10 @@ impl LdsArguments {
     ) -> Result<(), Failure> {
         let label = match &self.label {
             Some(label) => label.clone(),
-            None => {
-                let of_head = measurement.snapshot.head_label(self.column.as_deref())?;
-                of_head.unwrap_or_else(|| "label".to_owned())
-            }
+            None => label_field(measurement.snapshot, self.column.as_deref())?,
         };
-        let asked = read_asked(&self.queries, &label)?;
-        let keys: Vec<String> = asked.iter().map(|asked| asked.key.clone()).collect();
-        let order = measurement.truth.queries_among(&keys)?;
-        let asked: Vec<&AskedText> = order.iter().map(|number| &asked[*number]).collect();
+        let asked = read_truth_texts(&self.queries, &label, measurement.truth)?;
+        let asked: Vec<&AskedText> = asked.iter().collect();
         if self.has_embeddings() {
             measurement.measure_embeddings(&asked, &label, |score| self.is_wanted(score))?;
         }

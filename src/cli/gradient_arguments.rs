@@ -8,6 +8,12 @@ use super::failure::Failure;
 use super::vector_file::VectorFile;
 use crate::curvature::CurvatureKind;
 use crate::engine::LabelledText;
+#[cfg(feature = "bert")]
+use crate::engine::{GradientInput, Snapshot};
+#[cfg(feature = "bert")]
+use crate::evaluation::TruthFile;
+#[cfg(feature = "bert")]
+use crate::sketch::{GradientSource, SketchFile};
 use crate::sources::{FieldNames, TensorSet, open_path};
 
 pub(super) fn curvatures() -> impl TypedValueParser<Value = CurvatureKind> {
@@ -20,6 +26,7 @@ pub(super) fn curvatures() -> impl TypedValueParser<Value = CurvatureKind> {
     not(feature = "bert"),
     expect(dead_code, reason = "only what is measured by retraining needs keys")
 )]
+#[derive(Clone)]
 pub(super) struct AskedText {
     pub(super) key: String,
     pub(super) text: LabelledText,
@@ -70,7 +77,7 @@ fn first_has_vector(path: &Path) -> Result<bool, Failure> {
 
 /// Keys that stand beside a query file: `Q.keys.jsonl` beside `Q.safetensors`.
 #[cfg(feature = "bert")]
-pub(super) fn keys_beside(path: &Path) -> Result<Vec<String>, Failure> {
+fn keys_beside(path: &Path) -> Result<Vec<String>, Failure> {
     let beside = path.with_extension("keys.jsonl");
     let mut opened = open_path(&beside, None, &FieldNames::of_keys_file(), None)?;
     let mut keys = Vec::new();
@@ -83,6 +90,45 @@ pub(super) fn keys_beside(path: &Path) -> Result<Vec<String>, Failure> {
 /// Whether a query file holds gradients.
 pub(super) fn holds_sketches(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"))
+}
+
+/// Hands the gradients of a sketch file of queries to `work`, in the order of a truth.
+#[cfg(feature = "bert")]
+pub(super) fn with_truth_sketches<T>(
+    queries: &Path,
+    no_mmap: bool,
+    truth: &TruthFile,
+    work: impl FnOnce(&[GradientInput<'_>]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let bytes = VectorFile::open(queries, no_mmap)?;
+    let tensors = tensors_of(queries, &bytes)?;
+    let sketches = SketchFile::new(&tensors)?;
+    let order = truth.queries_among(&keys_beside(queries)?)?;
+    if let Some(row) = order.iter().find(|row| **row >= sketches.rows()) {
+        return Err(Failure::Failed(format!("{} has no row {}", sketches.name(), row + 1)));
+    }
+    let inputs: Vec<GradientInput<'_>> =
+        order.iter().map(|row| GradientInput::Source { source: &sketches, row: *row }).collect();
+    work(&inputs)
+}
+
+/// Reads queries that are texts or embeddings with labels, in the order of a truth.
+#[cfg(feature = "bert")]
+pub(super) fn read_truth_texts(
+    queries: &Path,
+    label_field: &str,
+    truth: &TruthFile,
+) -> Result<Vec<AskedText>, Failure> {
+    let asked = read_asked(queries, label_field)?;
+    let keys: Vec<String> = asked.iter().map(|asked| asked.key.clone()).collect();
+    let order = truth.queries_among(&keys)?;
+    Ok(order.into_iter().map(|number| asked[number].clone()).collect())
+}
+
+/// The field with the labels: that of the trained head of a column, `label` without one.
+#[cfg(feature = "bert")]
+pub(super) fn label_field(snapshot: &Snapshot, column: Option<&str>) -> Result<String, Failure> {
+    Ok(snapshot.head_label(column)?.unwrap_or_else(|| "label".to_owned()))
 }
 
 /// The tensors of a file.

@@ -18,7 +18,8 @@ use crate::base::limits::{ANSWER_ROWS_MAX, HYBRID_CANDIDATES_DEFAULT};
 use crate::curvature::CurvatureKind;
 use crate::encoder::Device;
 use crate::engine::{
-    GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, Query, QueryInput, Snapshot,
+    Answer, GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, Query, QueryInput,
+    Snapshot,
 };
 use crate::sketch::SketchFile;
 
@@ -190,13 +191,13 @@ impl QueryArguments {
     ) -> Result<(), Failure> {
         let query = self.gradient_query();
         let mut gradients = Vec::new();
-        let (embedding, gradient) = match (&self.question.text, &self.question.key, &self.label) {
-            (None, Some(key), _) => (QueryInput::Key(key.clone()), GradientInput::Key(key)),
+        let embedding = match (&self.question.text, &self.question.key, &self.label) {
+            (None, Some(key), _) => QueryInput::Key(key.clone()),
             (Some(text), None, Some(label)) => {
                 let (text, label) = (text.clone(), label.clone());
                 let labelled = [LabelledText::Text { text: text.clone(), label }];
                 gradients.extend(snapshot.label_gradients(self.column.as_deref(), &labelled)?);
-                (QueryInput::Text(text), GradientInput::Key(""))
+                QueryInput::Text(text)
             }
             _ => {
                 let text = "hybrid scores need an embedding and a gradient: ask with TEXT --label L or --key K, or with --score gradient";
@@ -204,16 +205,13 @@ impl QueryArguments {
             }
         };
         let of_head = GradientInput::of_head(&embedding, &gradients);
-        let gradient = of_head.first().copied().unwrap_or(gradient);
+        let of_key = self.question.key.as_deref().map(GradientInput::Key);
+        let Some(gradient) = of_key.or(of_head.first().copied()) else {
+            return Err(Failure::Failed("the head gave no gradient".to_owned()));
+        };
         let question = HybridQuestion { embedding: embedding.clone(), column: None, gradient };
-        for answer in snapshot.query_hybrid(&[question], &query, self.candidates, &session.cancel)? {
-            let mut question = question_value(&answer.input);
-            if let Some(label) = &self.label {
-                question["label"] = json!(label);
-            }
-            writer.write(session.out, &question, &answer).map_err(Failure::Output)?;
-        }
-        Ok(())
+        let answers = snapshot.query_hybrid(&[question], &query, self.candidates, &session.cancel)?;
+        self.write_answers(&answers, &mut writer, session)
     }
 
     fn run_gradients(
@@ -252,13 +250,24 @@ impl QueryArguments {
             writer = writer.of_several();
         }
         for inputs in inputs.chunks(QUERIES_TOGETHER) {
-            for answer in snapshot.query_gradients(inputs, &query, &session.cancel)? {
-                let mut question = question_value(&answer.input);
-                if let Some(label) = &self.label {
-                    question["label"] = json!(label);
-                }
-                writer.write(session.out, &question, &answer).map_err(Failure::Output)?;
+            let answers = snapshot.query_gradients(inputs, &query, &session.cancel)?;
+            self.write_answers(&answers, &mut writer, session)?;
+        }
+        Ok(())
+    }
+
+    fn write_answers(
+        &self,
+        answers: &[Answer],
+        writer: &mut AnswerWriter,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        for answer in answers {
+            let mut question = question_value(&answer.input);
+            if let Some(label) = &self.label {
+                question["label"] = json!(label);
             }
+            writer.write(session.out, &question, answer).map_err(Failure::Output)?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Curvatures and their forms, as users name them.
 
+use super::damping::{DAMPING_RATIO, DIAGONAL_DAMPING_RATIO};
+
 /// How gradients are weighed against each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CurvatureKind {
@@ -24,6 +26,22 @@ impl CurvatureKind {
             Self::Diagonal => "diagonal",
             Self::Fisher => "fisher",
             Self::Margin => "margin",
+        }
+    }
+
+    /// The damping that is taken where none is named, as a share of the kernel's trace, or of each module's mean for
+    /// `diagonal`; `identity` has none.
+    ///
+    /// ```
+    /// use ascribe::curvature::{CurvatureKind, DAMPING_RATIO};
+    /// assert_eq!(CurvatureKind::Margin.damping_ratio(), Some(DAMPING_RATIO));
+    /// assert_eq!(CurvatureKind::Identity.damping_ratio(), None);
+    /// ```
+    pub fn damping_ratio(self) -> Option<f64> {
+        match self {
+            Self::Identity => None,
+            Self::Diagonal => Some(DIAGONAL_DAMPING_RATIO),
+            Self::Fisher | Self::Margin => Some(DAMPING_RATIO),
         }
     }
 

@@ -229,6 +229,17 @@ pub struct CurvatureStatistics {
     pub commit: CommitSeq,
 }
 
+impl CurvatureStatistics {
+    /// Name for answers and reports, such as `margin (dual), version 3`.
+    pub fn title(&self) -> String {
+        curvature_title(&self.kind, &self.form, self.version)
+    }
+}
+
+pub(super) fn curvature_title(kind: &str, form: &str, version: u64) -> String {
+    format!("{kind} ({form}), version {version}")
+}
+
 /// The indexes of a store's columns, as `stats` shows them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexStatistics {

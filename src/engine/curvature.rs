@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::answer::curvature_title;
 use super::fit_file::FitHead;
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
@@ -361,8 +362,7 @@ impl OpenCurvature {
 
     /// Name for answers, such as `margin (dual), version 3`, and what has changed since it was fitted.
     pub(super) fn title_now(&self, rows: &GradientRows<'_>) -> String {
-        let mut title =
-            format!("{} ({}), version {}", self.kind.name(), self.form.name(), self.record.version);
+        let mut title = curvature_title(&self.record.kind, &self.record.form, self.record.version);
         let (fitted_rows, live) = (self.record.rows, rows.live_rows());
         match &self.fitted {
             None if fitted_rows != live => {

@@ -13,8 +13,8 @@ use super::store::Store;
 use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
 use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DAMPING_RATIO, DIAGONAL_DAMPING_RATIO, DiagonalFit, DualFit, LandmarkFit,
-    MarginWeights, MemberGradients, PrimalFit,
+    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
+    PrimalFit,
 };
 use crate::format::CurvatureRecord;
 use crate::storage::{CURVATURE_FOLDER, FileError, SimulatedStorage, Storage, write_curvature_file};
@@ -87,10 +87,14 @@ impl Store {
         let snapshot = self.snapshot();
         let rows = snapshot.gradient_rows(options.column.as_deref())?;
         watch.progress.begin("fit", "members", Some(u64::from(rows.schema.members())));
-        let fitted = snapshot.inner.context.pool.install(|| fit(&rows, options, watch));
+        let fitted = snapshot.inner.context.pool.install(|| {
+            let input = gather(&rows, options, watch)?;
+            let fits = fit(&input, options.damping, watch)?;
+            Ok::<_, GradientError>((input, fits))
+        });
         watch.progress.end();
-        let (kind, form, input, fits) = fitted?;
-        let head = head_of(&rows, (kind, form), &input, &fits);
+        let (input, fits) = fitted?;
+        let head = head_of(&rows, &input, &fits);
         let damping = head.damping.clone();
         let landmark_error = snapshot.inner.context.pool.install(|| landmark_error(&input, &fits))?;
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
@@ -98,8 +102,8 @@ impl Store {
         Ok(FitReport {
             version: record.version,
             column: rows.column.name.clone(),
-            kind,
-            form,
+            kind: input.kind,
+            form: input.form,
             rows: record.rows,
             zero_rows: input.zero_rows,
             members: rows.schema.members(),
@@ -150,15 +154,10 @@ impl Store {
     }
 }
 
-fn head_of(
-    rows: &GradientRows<'_>,
-    (kind, form): (CurvatureKind, CurvatureForm),
-    input: &FitInput,
-    fits: &[MemberFit],
-) -> FitHead {
+fn head_of(rows: &GradientRows<'_>, input: &FitInput, fits: &[MemberFit]) -> FitHead {
     FitHead {
-        kind: kind.name().to_owned(),
-        form: form.name().to_owned(),
+        kind: input.kind.name().to_owned(),
+        form: input.form.name().to_owned(),
         damping: fits.iter().map(MemberFit::damping).collect(),
         schema: rows.schema.fingerprint().to_string(),
         zero_rows: input.zero_rows,
@@ -191,11 +190,11 @@ impl Snapshot {
         mut take: impl FnMut(usize, usize, &[f64]) -> Result<(), E> + Send,
     ) -> Result<(), E> {
         let rows = self.gradient_rows(options.column.as_deref())?;
-        watch.progress.begin("damping", "trials", Some(ratios.len() as u64));
         let silent = Watch::silent(watch.cancel);
+        let input = self.inner.context.pool.install(|| gather(&rows, options, silent))?;
+        watch.progress.begin("damping", "trials", Some(ratios.len() as u64));
         let done = ratios.iter().enumerate().try_for_each(|(trial, ratio)| {
-            let curvature =
-                self.trial(&rows, &FitOptions { damping: Some(*ratio), ..options.clone() }, silent)?;
+            let curvature = self.trial(&rows, &input, *ratio, silent)?;
             let scored = self.score_by(&rows, &curvature, inputs, query, watch.cancel, |number, scores| {
                 take(trial, number, scores)
             });
@@ -210,12 +209,13 @@ impl Snapshot {
     fn trial(
         &self,
         rows: &GradientRows<'_>,
-        options: &FitOptions,
+        input: &FitInput,
+        ratio: f64,
         watch: Watch<'_>,
     ) -> Result<OpenCurvature, GradientError> {
         const VERSION: u64 = 1;
-        let (kind, form, input, fits) = self.inner.context.pool.install(|| fit(rows, options, watch))?;
-        let head = head_of(rows, (kind, form), &input, &fits);
+        let fits = self.inner.context.pool.install(|| fit(input, Some(ratio), watch))?;
+        let head = head_of(rows, input, &fits);
         let head_bytes = head_bytes(&head)?;
         let storage = SimulatedStorage::new();
         storage.create_folder(CURVATURE_FOLDER).map_err(|source| FileError::Io {
@@ -223,8 +223,8 @@ impl Snapshot {
             path: storage.describe(CURVATURE_FOLDER),
             source,
         })?;
-        let parts = FileParts::new(&input, &fits);
-        let sections = parts.sections(&head_bytes, &input, &fits);
+        let parts = FileParts::new(input, &fits);
+        let sections = parts.sections(&head_bytes, input, &fits);
         let file = write_curvature_file(&storage, VERSION, rows.column.id, &sections)?;
         let record = CurvatureRecord {
             version: VERSION,
@@ -239,34 +239,15 @@ impl Snapshot {
     }
 }
 
-type Fitted = (CurvatureKind, CurvatureForm, FitInput, Vec<MemberFit>);
-
-fn fit(rows: &GradientRows<'_>, options: &FitOptions, watch: Watch<'_>) -> Result<Fitted, GradientError> {
-    let live = rows.live_rows();
-    if live == 0 {
-        return Err(GradientError::mismatch(format!(
-            "column {:?} has no gradients yet: import some first",
-            rows.column.name
-        )));
-    }
-    let kind = choose_kind(rows, options)?;
-    let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
-    let form = choose_form(kind, options.form, live, parameters)?;
-    let mut input = gather(rows, kind, watch)?;
-    if form == CurvatureForm::Landmarks {
-        choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;
-    }
-    let input = input;
+/// Fits each member; `ratio` is the damping, or the one that is taken where none is named.
+fn fit(input: &FitInput, ratio: Option<f64>, watch: Watch<'_>) -> Result<Vec<MemberFit>, GradientError> {
     let done = std::sync::atomic::AtomicU64::new(0);
-    let ratio = options.damping.unwrap_or(match kind {
-        CurvatureKind::Diagonal => DIAGONAL_DAMPING_RATIO,
-        _ => DAMPING_RATIO,
-    });
+    let ratio = ratio.or(input.kind.damping_ratio()).unwrap_or_default();
     let fits = input.members.par_iter().enumerate().map(|(member, (gradients, weights))| {
         if watch.cancel.is_cancelled() {
             return Err(GradientError::Cancelled);
         }
-        let fitted = match (kind, form) {
+        let fitted = match (input.kind, input.form) {
             (CurvatureKind::Identity, _) => Ok(MemberFit::Nothing),
             (CurvatureKind::Diagonal, _) => DiagonalFit::fit(gradients, ratio).map(MemberFit::Diagonal),
             (_, CurvatureForm::Primal) => PrimalFit::fit(gradients, weights, ratio).map(MemberFit::Primal),
@@ -278,8 +259,30 @@ fn fit(rows: &GradientRows<'_>, options: &FitOptions, watch: Watch<'_>) -> Resul
         watch.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
         fitted.map_err(|source| GradientError::Curvature { member, source })
     });
-    let fits = fits.collect::<Result<Vec<_>, _>>()?;
-    Ok((kind, form, input, fits))
+    fits.collect()
+}
+
+/// Chooses kind and form, and reads the gradients of all live rows.
+fn gather(
+    rows: &GradientRows<'_>,
+    options: &FitOptions,
+    watch: Watch<'_>,
+) -> Result<FitInput, GradientError> {
+    let live = rows.live_rows();
+    if live == 0 {
+        return Err(GradientError::mismatch(format!(
+            "column {:?} has no gradients yet: import some first",
+            rows.column.name
+        )));
+    }
+    let kind = choose_kind(rows, options)?;
+    let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
+    let form = choose_form(kind, options.form, live, parameters)?;
+    let mut input = read_gradients(rows, (kind, form), watch)?;
+    if form == CurvatureForm::Landmarks {
+        choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;
+    }
+    Ok(input)
 }
 
 fn choose_kind(rows: &GradientRows<'_>, options: &FitOptions) -> Result<CurvatureKind, GradientError> {
@@ -326,11 +329,17 @@ fn choose_form(
     Err(GradientError::mismatch(reason))
 }
 
-fn gather(rows: &GradientRows<'_>, kind: CurvatureKind, watch: Watch<'_>) -> Result<FitInput, GradientError> {
+fn read_gradients(
+    rows: &GradientRows<'_>,
+    (kind, form): (CurvatureKind, CurvatureForm),
+    watch: Watch<'_>,
+) -> Result<FitInput, GradientError> {
     let layout = rows.schema.layout();
     let members = layout.members();
     let none = || (MemberGradients::empty(layout), Vec::new());
     let mut input = FitInput {
+        kind,
+        form,
         members: (0..members).map(|_| none()).collect(),
         keys: Vec::new(),
         prints: Vec::new(),

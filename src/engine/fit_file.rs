@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curvature::{
-    DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients, PrimalFit, SymmetricView,
+    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
+    PrimalFit, SymmetricView,
 };
 use crate::format::curvature_section;
 use crate::storage::{FileError, SealedFile};
@@ -42,6 +43,8 @@ pub(super) enum MemberFit {
 
 /// Gradients of all live rows, and what each weighs, member by member.
 pub(super) struct FitInput {
+    pub(super) kind: CurvatureKind,
+    pub(super) form: CurvatureForm,
     pub(super) members: Vec<(MemberGradients, Vec<MarginWeights>)>,
     pub(super) keys: Vec<String>,
     pub(super) prints: Vec<u64>,

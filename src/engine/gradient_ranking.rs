@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_question::{AskedGradients, Precision, Wanted};
-use super::gradient_rows::{GradientRows, GradientSegment};
+use super::gradient_rows::GradientRows;
 use super::gradient_scores::{CHUNK_ROWS, QuestionScores, scores};
 use super::query_error::QueryError;
 use super::scan::Keys;
@@ -52,7 +52,7 @@ pub(super) fn rank(
     let k = ranking.k;
     // Refuses a number of rows that no answer may hold before anything else.
     Selection::new(ranking.side, k).map_err(QueryError::from)?;
-    let mut wanted = k.saturating_add(CANDIDATES_MORE);
+    let mut wanted = (k + CANDIDATES_MORE).min(ANSWER_ROWS_MAX);
     let mut all = by_segment(ranking, scores);
     // Of the scores as they are known of all rows: which of them are looked at closely depends on the filter.
     let mut moments = moments_of(ranking, &all);
@@ -100,14 +100,16 @@ pub(super) fn rank(
 /// Mean and deviation of the scores of all live rows.
 fn moments_of(ranking: &Ranking<'_>, all: &[Vec<f64>]) -> Moments {
     let mut moments = Moments::new();
-    for_live(ranking, all, |chunk| Moments::of(&chunk)).iter().for_each(|part| moments.merge(part));
+    let live = |number: usize| ranking.rows.segments[number].view.live.as_deref();
+    for_chunks(all, live, |_, chunk| Moments::of(&chunk)).iter().for_each(|part| moments.merge(part));
     moments
 }
 
 /// Where the scores that are shown stand among those of all live rows.
 pub(super) fn counted(ranking: &Ranking<'_>, all: &[Vec<f64>], shown: &[f64]) -> RankCounter {
     let mut counter = RankCounter::new(shown);
-    let parts = for_live(ranking, all, |chunk| {
+    let live = |number: usize| ranking.rows.segments[number].view.live.as_deref();
+    let parts = for_chunks(all, live, |_, chunk| {
         let mut part = RankCounter::new(shown);
         part.add(&chunk);
         part
@@ -117,21 +119,23 @@ pub(super) fn counted(ranking: &Ranking<'_>, all: &[Vec<f64>], shown: &[f64]) ->
     counter
 }
 
-/// Hands the scores of live rows to `work`, some thousand at a time and in parallel; the results are in the order of the rows.
-fn for_live<T: Send>(
-    ranking: &Ranking<'_>,
-    all: &[Vec<f64>],
-    work: impl Fn(ScoreChunk<'_>) -> T + Sync,
+/// Hands scores to `work`, some thousand at a time and in parallel, with the number of their segment: of the rows that `rows`
+/// names for it, or of all. The results are in the order of the rows.
+fn for_chunks<'a, T: Send>(
+    all: &'a [Vec<f64>],
+    rows: impl Fn(usize) -> Option<&'a RowSet>,
+    work: impl Fn(usize, ScoreChunk<'_>) -> T + Sync,
 ) -> Vec<T> {
-    let of_segment = |(segment, own): (&GradientSegment<'_>, &Vec<f64>)| {
+    let mut results = Vec::new();
+    for (number, own) in all.iter().enumerate() {
+        let rows = rows(number);
         let chunks = own.par_chunks(CHUNK_ROWS).enumerate();
-        let results = chunks.map(|(part, scores)| {
-            let first = RowId((part * CHUNK_ROWS) as u32);
-            work(ScoreChunk::of_live(first, scores, segment.view.live.as_deref()))
+        let parts = chunks.map(|(part, scores)| {
+            work(number, ScoreChunk::of_live(RowId((part * CHUNK_ROWS) as u32), scores, rows))
         });
-        results.collect::<Vec<T>>()
-    };
-    ranking.rows.segments.iter().zip(all).flat_map(of_segment).collect()
+        results.extend(parts.collect::<Vec<T>>());
+    }
+    results
 }
 
 fn by_segment(ranking: &Ranking<'_>, scores: &QuestionScores) -> SegmentScores {
@@ -147,21 +151,18 @@ fn select(
 ) -> Result<RankedRows, GradientError> {
     let keys = Keys(&ranking.snapshot.inner.segments);
     let empty = || Selection::new(ranking.side, count).map_err(QueryError::from);
-    let mut selection = empty()?;
-    for ((segment, eligible), own) in ranking.rows.segments.iter().zip(eligible).zip(all) {
-        let parts = own.par_chunks(CHUNK_ROWS).enumerate().map(|(part, scores)| {
+    let parts = for_chunks(
+        all,
+        |number| eligible.get(number),
+        |number, chunk| {
             let mut selection = empty()?;
-            let first = RowId((part * CHUNK_ROWS) as u32);
-            selection.push_chunk(
-                segment.position,
-                &ScoreChunk::of_live(first, scores, Some(eligible)),
-                &keys,
-            )?;
-            Ok(selection)
-        });
-        for part in parts.collect::<Result<Vec<_>, GradientError>>()? {
-            selection.merge(&part, &keys)?;
-        }
+            selection.push_chunk(ranking.rows.segments[number].position, &chunk, &keys)?;
+            Ok::<_, GradientError>(selection)
+        },
+    );
+    let mut selection = empty()?;
+    for part in parts {
+        selection.merge(&part?, &keys)?;
     }
     Ok(selection.into_ranked(&keys)?)
 }

@@ -184,26 +184,31 @@ impl QuestionScores {
         places: &[usize],
         cancel: &Cancel,
     ) -> Result<Vec<f64>, GradientError> {
-        let members = self.exact_members(rows, curvature, places, cancel)?;
+        Ok(self.means_of(&self.exact_members(rows, curvature, places, cancel)?, places.len()))
+    }
+
+    /// Means over members of so many scores, each standardised.
+    fn means_of(&self, members: &[Vec<f64>], count: usize) -> Vec<f64> {
         let standard = |at: usize| {
             members.iter().zip(&self.standards).map(move |(raw, standard)| standard.apply(raw[at]))
         };
-        Ok((0..places.len()).map(|at| standard(at).sum::<f64>() / members.len().max(1) as f64).collect())
+        (0..count).map(|at| standard(at).sum::<f64>() / members.len().max(1) as f64).collect()
     }
 
-    /// Takes means and deviations of members from the rows at some places, where they are wanted.
+    /// The scores in f64 of the rows at some places, from which means and deviations of members are taken where they are
+    /// wanted.
     pub(super) fn standardise_by(
         &mut self,
         rows: &GradientRows<'_>,
         curvature: &OpenCurvature,
         places: &[usize],
         cancel: &Cancel,
-    ) -> Result<(), GradientError> {
+    ) -> Result<Vec<f64>, GradientError> {
+        let members = self.exact_members(rows, curvature, places, cancel)?;
         if self.wanted.is_standardised && self.numbers.len() > 1 {
-            let members = self.exact_members(rows, curvature, places, cancel)?;
             self.standards = members.iter().map(|raw| Standard::of_scores(|| raw.iter().copied())).collect();
         }
-        Ok(())
+        Ok(self.means_of(&members, places.len()))
     }
 
     /// Each member's scores in f64 of the rows at some places.

@@ -69,11 +69,13 @@ impl Snapshot {
             ));
         }
         let rows = self.gradient_rows(query.column.as_deref())?;
+        let sample = sampled_places(&rows);
         let mut answers = Vec::with_capacity(questions.len());
         for question in questions {
             let begun = Instant::now();
             let mut selection = Selection::new(query.side, query.k).map_err(QueryError::from)?;
-            let (found, curvature) = self.candidates(&rows, question, query, candidates, cancel)?;
+            let (found, curvature) =
+                self.candidates((&rows, &sample), question, query, candidates, cancel)?;
             let keys = Keys(&self.inner.segments);
             for (place, score) in found.places.iter().zip(&found.scores) {
                 let Some((segment, row)) = rows.row_at(*place) else { continue };
@@ -127,9 +129,9 @@ impl Snapshot {
         mut take: impl FnMut(usize, &[f64]) -> Result<(), E>,
     ) -> Result<(), E> {
         let rows = self.gradient_rows(query.column.as_deref())?;
-        let live = rows.live_places();
+        let (live, sample) = (rows.live_places(), sampled_places(&rows));
         for (number, question) in questions.iter().enumerate() {
-            let (found, _) = self.candidates(&rows, question, query, candidates, cancel)?;
+            let (found, _) = self.candidates((&rows, &sample), question, query, candidates, cancel)?;
             let mut scores = vec![0.0; live.len()];
             for (place, score) in found.places.iter().zip(&found.scores) {
                 if let Ok(at) = live.binary_search(place) {
@@ -143,7 +145,7 @@ impl Snapshot {
 
     fn candidates(
         &self,
-        rows: &GradientRows<'_>,
+        (rows, sample): (&GradientRows<'_>, &[usize]),
         question: &HybridQuestion<'_>,
         query: &GradientQuery,
         count: usize,
@@ -163,15 +165,14 @@ impl Snapshot {
         self.inner.context.pool.install(|| {
             let curvature = self.curvature(rows, query.curvature)?;
             let asked = self.asked(rows, &[question.gradient], &query.only_members)?;
-            let sample = sampled_places(rows);
             let is_fitted =
                 |place: &usize| curvature.fitted().is_some_and(|fitted| fitted.number(*place).is_some());
-            let has_others = !places.iter().chain(&sample).all(is_fitted);
+            let has_others = !places.iter().chain(sample).all(is_fitted);
             let mut scores = ask(rows, &curvature, &asked, query.wanted(), has_others, cancel)?;
             let Some(scores) = scores.pop() else {
                 return Err(GradientError::mismatch("nothing was asked"));
             };
-            let (scores, moments) = of_candidates(scores, rows, &curvature, (&places, &sample), cancel)?;
+            let (scores, moments) = of_candidates(scores, rows, &curvature, (&places, sample), cancel)?;
             Ok((Candidates { places, scores, moments, column }, curvature.title_now(rows)))
         })
     }
@@ -185,8 +186,7 @@ fn of_candidates(
     (places, sample): (&[usize], &[usize]),
     cancel: &Cancel,
 ) -> Result<(Vec<f64>, Moments), GradientError> {
-    scores.standardise_by(rows, curvature, sample, cancel)?;
-    let of_sample = scores.exact_scores(rows, curvature, sample, cancel)?;
+    let of_sample = scores.standardise_by(rows, curvature, sample, cancel)?;
     let moments = Moments::of(&ScoreChunk::all(RowId(0), &of_sample));
     Ok((scores.exact_scores(rows, curvature, places, cancel)?, moments))
 }
