@@ -1,12 +1,9 @@
 //! A direction laid out for many rows: scores in f32, to find the rows that matter.
 
 use super::direction::Direction;
-use crate::format::{ModuleEncoding, SPARSE_PADDING};
-use crate::kernels::{KernelError, Kernels, Panels, StridedOutput, StridedRows, WideQuery};
-use crate::sketch::{SketchLayout, SketchRows};
-
-/// Rows whose way through a module stays in the second-level cache.
-const BLOCK_ROWS: usize = 128;
+use crate::format::{ModuleEncoding, SPARSE_PADDING, SketchModule};
+use crate::kernels::{BilinearPart, KernelError, Kernels, Panels, StridedRows, WideQuery};
+use crate::sketch::SketchLayout;
 
 /// Partial sums of a short dot product.
 const LANES: usize = 16;
@@ -14,7 +11,7 @@ const LANES: usize = 16;
 /// One module of a direction.
 #[derive(Debug)]
 enum PackedModule {
-    /// The matrix as the right factor of products with vectors v.
+    /// The matrix, to stand between vectors u and v.
     Factored(Panels),
     /// The whole matrix.
     Dense(WideQuery),
@@ -54,7 +51,8 @@ impl PackedDirection {
         Self { modules: modules.collect() }
     }
 
-    /// What each row contributes: the inner product of its gradient of `member` with this direction.
+    /// What each of `count` rows contributes: the inner product of its gradient of `member` with this direction. Rows are given by
+    /// their values and terms, end to end.
     ///
     /// # Errors
     /// The rows are of another layout.
@@ -65,95 +63,59 @@ impl PackedDirection {
         &self,
         layout: &SketchLayout,
         member: u32,
-        rows: &SketchRows,
+        (values, terms): (&[f32], &[u32]),
     ) -> Result<Vec<f64>, KernelError> {
-        let count = rows.values.len() / layout.width().max(1);
+        let width = layout.width();
+        let count = values.len() / width.max(1);
         let mut scores = vec![0.0; count];
-        let mut through = Vec::new();
-        for first in (0..count).step_by(BLOCK_ROWS) {
-            let last = count.min(first + BLOCK_ROWS);
-            let block = Block {
-                values: &rows.values[first * layout.width()..last * layout.width()],
-                terms: rows.terms.get(first * layout.terms_a_row()..).unwrap_or_default(),
-            };
-            for (number, module) in self.modules.iter().enumerate() {
-                let places = Places { layout, member, number };
-                module.add_scores(&places, &block, &mut through, &mut scores[first..last])?;
+        let mut parts = Vec::new();
+        for (number, (module, packed)) in layout.modules().iter().zip(&self.modules).enumerate() {
+            let (first, second) = layout.places(member, number);
+            match (packed, second) {
+                (PackedModule::Factored(matrix), Some(second)) => {
+                    let [out, input] = [module.out, module.input].map(|width| width as usize);
+                    parts.extend((0..module.rank as usize).map(|pair| BilinearPart {
+                        matrix,
+                        left: first.start + pair * out,
+                        right: second.start + pair * input,
+                    }));
+                }
+                (PackedModule::Dense(direction), _) => {
+                    for (score, row) in scores.iter_mut().zip(values.chunks_exact(width)) {
+                        let mut own = [0.0];
+                        Kernels::best().dots_of(direction, &row[first.clone()], &mut own)?;
+                        *score += own[0];
+                    }
+                }
+                (PackedModule::Sparse(columns), Some(second)) => {
+                    let named = terms.chunks_exact(layout.terms_a_row());
+                    let named = named.map(|terms| &terms[layout.terms_of(number)]);
+                    for ((score, row), named) in scores.iter_mut().zip(values.chunks_exact(width)).zip(named)
+                    {
+                        *score += sparse(module, columns, (&row[first.clone()], &row[second.clone()]), named);
+                    }
+                }
+                // A factored module without an input side is no layout's.
+                _ => {}
             }
         }
+        let rows = StridedRows { values, stride: width, count };
+        Kernels::best().add_forms(rows, &parts, &mut scores)?;
         Ok(scores)
     }
 }
 
-/// Some rows.
-struct Block<'a> {
-    values: &'a [f32],
-    terms: &'a [u32],
-}
-
-/// Where a module's values stand in a row.
-struct Places<'a> {
-    layout: &'a SketchLayout,
-    member: u32,
-    number: usize,
-}
-
-impl PackedModule {
-    fn add_scores(
-        &self,
-        places: &Places<'_>,
-        rows: &Block<'_>,
-        through: &mut Vec<f32>,
-        scores: &mut [f64],
-    ) -> Result<(), KernelError> {
-        let Places { layout, member, number } = places;
-        let (width, (first, second)) = (layout.width(), layout.places(*member, *number));
-        let module = &layout.modules()[*number];
-        let [rank, out, input, terms] =
-            [module.rank, module.out, module.input, module.terms].map(|width| width as usize);
-        match (self, second) {
-            (Self::Factored(panels), Some(second)) => {
-                through.resize(scores.len() * out, 0.0);
-                for pair in 0..rank {
-                    let v = rows.values.get(second.start + pair * input..).unwrap_or_default();
-                    let v = StridedRows { values: v, stride: width, count: scores.len() };
-                    let to = StridedOutput { values: through, stride: out };
-                    Kernels::best().product(v, panels, None, to)?;
-                    let u = rows.values.chunks_exact(width);
-                    for ((score, row), through) in scores.iter_mut().zip(u).zip(through.chunks_exact(out)) {
-                        *score += dot(&row[first.start + pair * out..][..out], through);
-                    }
-                }
-            }
-            (Self::Dense(direction), _) => {
-                for (score, row) in scores.iter_mut().zip(rows.values.chunks_exact(width)) {
-                    let mut own = [0.0];
-                    Kernels::best().dots_of(direction, &row[first.clone()], &mut own)?;
-                    *score += own[0];
-                }
-            }
-            (Self::Sparse(columns), Some(second)) => {
-                let named = rows.terms.chunks_exact(layout.terms_a_row());
-                let named = named.map(|terms| &terms[layout.terms_of(*number)]);
-                for ((score, row), named) in scores.iter_mut().zip(rows.values.chunks_exact(width)).zip(named)
-                {
-                    for pair in 0..rank {
-                        let u = &row[first.start + pair * out..][..out];
-                        let v = &row[second.start + pair * terms..][..terms];
-                        for (place, value) in
-                            named.iter().zip(v).filter(|(place, _)| **place != SPARSE_PADDING)
-                        {
-                            let column = columns.get(*place as usize * out..).and_then(|own| own.get(..out));
-                            *score += f64::from(*value) * dot(u, column.unwrap_or_default());
-                        }
-                    }
-                }
-            }
-            // A factored module without an input side is no layout's.
-            _ => {}
+/// The inner product of one row's gradient of a sparse module with a matrix whose columns are given.
+fn sparse(module: &SketchModule, columns: &[f32], (u, v): (&[f32], &[f32]), named: &[u32]) -> f64 {
+    let (out, terms) = (module.out as usize, module.terms as usize);
+    let mut total = 0.0;
+    for (u, v) in u.chunks_exact(out.max(1)).zip(v.chunks_exact(terms.max(1))) {
+        for (place, value) in named.iter().zip(v).filter(|(place, _)| **place != SPARSE_PADDING) {
+            let column = columns.get(*place as usize * out..).and_then(|own| own.get(..out));
+            total += f64::from(*value) * dot(u, column.unwrap_or_default());
         }
-        Ok(())
     }
+    total
 }
 
 /// A dot product in sixteen partial sums, which the compiler puts into vector registers.
@@ -174,7 +136,7 @@ mod tests {
     use super::super::gradients::MemberGradients;
     use super::*;
     use crate::base::RandomStream;
-    use crate::format::SketchModule;
+    use crate::sketch::SketchRows;
 
     #[test]
     fn scores_are_those_of_the_direction_but_for_rounding() {
@@ -208,7 +170,7 @@ mod tests {
                 direction.add(&gradients, &weights);
                 let exact = direction.scores(&gradients);
                 let packed = PackedDirection::new(&direction, &layout);
-                let found = packed.scores(&layout, member, &rows).unwrap();
+                let found = packed.scores(&layout, member, (&rows.values, &rows.terms)).unwrap();
                 let largest = exact.iter().fold(0.0_f64, |largest, score| largest.max(score.abs()));
                 assert_eq!(found.len(), count);
                 for (found, exact) in found.iter().zip(&exact) {
@@ -232,6 +194,9 @@ mod tests {
             0,
         );
         let packed = PackedDirection::new(&direction, &layout);
-        assert!(!packed.scores(&layout, 0, &bad).unwrap()[0].is_finite(), "infinite values show");
+        assert!(
+            !packed.scores(&layout, 0, (&bad.values, &bad.terms)).unwrap()[0].is_finite(),
+            "infinite values show"
+        );
     }
 }

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 use super::gradient_error::GradientError;
 use super::segment::SegmentView;
 use super::snapshot::Snapshot;
-use crate::base::{Cancel, Checksum, RowId};
+use crate::base::{Cancel, Checksum, ElementType, RowId};
 use crate::curvature::MemberGradients;
 use crate::format::{ColumnKind, ColumnRecord};
+use crate::kernels::stored_values;
 use crate::sketch::{Outcome, SketchLayout, SketchRows, SketchSchema, StoredSketches};
 use crate::storage::{ColumnFile, FileError};
 
@@ -40,6 +41,16 @@ pub(super) struct GradientBlock<'a> {
     pub(super) first: RowId,
     pub(super) count: u32,
     pub(super) rows: &'a SketchRows,
+}
+
+/// Some rows of a segment where they lie.
+pub(super) struct StoredBlock<'a> {
+    /// Place of the first row.
+    pub(super) place: usize,
+    pub(super) count: u32,
+    /// Values and terms, row by row.
+    pub(super) values: &'a [f32],
+    pub(super) terms: &'a [u32],
 }
 
 impl GradientSegment<'_> {
@@ -145,49 +156,69 @@ impl<'a> GradientRows<'a> {
         is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
         work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
     ) -> Result<Vec<T>, GradientError> {
-        self.map_blocks_read(cancel, is_wanted, work, read_rows)
+        let layout = self.schema.layout();
+        self.map_numbered(cancel, is_wanted, |decoded, (segment, first, count)| {
+            read_rows(decoded, segment.file, layout, first, count)?;
+            work(&GradientBlock { segment, first, count, rows: decoded })
+        })
     }
 
-    /// [`map_blocks`](Self::map_blocks) without a look whether values are finite, for work whose result shows it.
-    pub(super) fn map_blocks_unchecked<T: Send>(
+    /// [`map_blocks`](Self::map_blocks) of values where they lie, if they are stored as they are computed with, and without a look
+    /// whether they are finite: for work whose result shows it.
+    pub(super) fn map_stored<T: Send>(
         &self,
         cancel: &Cancel,
         is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
-        work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
+        work: impl Fn(&StoredBlock<'_>) -> Result<T, GradientError> + Sync,
     ) -> Result<Vec<T>, GradientError> {
-        self.map_blocks_read(cancel, is_wanted, work, read_rows_unchecked)
+        let layout = self.schema.layout();
+        self.map_numbered(cancel, is_wanted, |decoded, (segment, first, count)| {
+            let values = match segment.file.element() {
+                ElementType::F32 => stored_values(segment.file.values(first, count)?),
+                _ => None,
+            };
+            let place = segment.first + first.0 as usize;
+            match values {
+                Some(values) if layout.terms_a_row() == 0 => {
+                    work(&StoredBlock { place, count, values, terms: &[] })
+                }
+                _ => {
+                    read_rows_unchecked(decoded, segment.file, layout, first, count)?;
+                    let (values, terms) = (&decoded.values, &decoded.terms);
+                    work(&StoredBlock { place, count, values, terms })
+                }
+            }
+        })
     }
 
-    fn map_blocks_read<T: Send>(
+    /// Hands the blocks to `read` by segment, first row and count, with memory for one.
+    fn map_numbered<T: Send>(
         &self,
         cancel: &Cancel,
         is_wanted: impl Fn(std::ops::Range<usize>) -> bool,
-        work: impl Fn(&GradientBlock<'_>) -> Result<T, GradientError> + Sync,
-        read: ReadRows,
+        read: impl Fn(&mut SketchRows, (&GradientSegment<'_>, RowId, u32)) -> Result<T, GradientError> + Sync,
     ) -> Result<Vec<T>, GradientError> {
         let layout = self.schema.layout();
         let rows = (BLOCK_VALUES / layout.width().max(1)).clamp(1, 1024) as u32;
-        let blocks: Vec<(&GradientSegment<'_>, u32)> = self
+        let blocks: Vec<(&GradientSegment<'_>, RowId, u32)> = self
             .segments
             .iter()
             .flat_map(|segment| {
                 let count = segment.view.segment.record.row_count;
-                (0..count).step_by(rows as usize).map(move |first| (segment, first))
+                let block = move |first| (segment, RowId(first), rows.min(count - first));
+                (0..count).step_by(rows as usize).map(block)
             })
-            .filter(|(segment, first)| {
-                let place = segment.first + *first as usize;
-                let count = rows.min(segment.view.segment.record.row_count - first);
-                is_wanted(place..place + count as usize)
+            .filter(|(segment, first, count)| {
+                let place = segment.first + first.0 as usize;
+                is_wanted(place..place + *count as usize)
             })
             .collect();
         // Memory for a block is kept for the next one: asking for it anew costs as much as reading the rows.
-        let results = blocks.par_iter().map_init(SketchRows::default, |decoded, (segment, first)| {
+        let results = blocks.par_iter().map_init(SketchRows::default, |decoded, block| {
             if cancel.is_cancelled() {
                 return Err(GradientError::Cancelled);
             }
-            let count = rows.min(segment.view.segment.record.row_count - first);
-            read(decoded, segment.file, layout, RowId(*first), count)?;
-            work(&GradientBlock { segment, first: RowId(*first), count, rows: decoded })
+            read(decoded, *block)
         });
         results.collect()
     }
@@ -203,9 +234,6 @@ impl<'a> GradientRows<'a> {
         Ok(sum.value())
     }
 }
-
-/// How rows of a column file are read.
-type ReadRows = fn(&mut SketchRows, &ColumnFile, &SketchLayout, RowId, u32) -> Result<(), FileError>;
 
 /// Reads `count` rows from `first` of a column file into `rows`, in place of what was there.
 pub(super) fn read_rows(

@@ -6,11 +6,10 @@ use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_lengths::lengths;
 use super::gradient_question::{AskedGradients, MemberQuestion, Needs, Precision, Wanted, ask_member};
-use super::gradient_rows::{GradientBlock, GradientRows, GradientSegment};
+use super::gradient_rows::{GradientRows, GradientSegment};
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
 use crate::curvature::{MarginWeights, MemberGradients};
-use crate::kernels::KernelError;
 
 /// Scores that one thread goes over at a time.
 pub(super) const CHUNK_ROWS: usize = 8192;
@@ -368,6 +367,9 @@ fn fill_fitted(curvature: &OpenCurvature, scores: &mut [QuestionScores]) {
     }
 }
 
+/// The inner products of a block's rows with the direction of a question, of the member at a position.
+type Along<'a> = dyn Fn(usize, &MemberQuestion) -> Result<Vec<f64>, GradientError> + 'a;
+
 /// Scores of all other rows: by their inner products with the directions.
 fn fill_others(
     rows: &GradientRows<'_>,
@@ -380,36 +382,47 @@ fn fill_others(
     let is_fitted = |place: usize| curvature.fitted().is_some_and(|fitted| fitted.number(place).is_some());
     let has_others = |mut places: std::ops::Range<usize>| !places.all(is_fitted);
     let layout = rows.schema.layout();
-    let unfit = |error: KernelError| GradientError::mismatch(error.to_string());
     let is_exact = scores.iter().all(QuestionScores::is_exact);
-    let work = |block: &GradientBlock<'_>| {
-        let others: Vec<usize> =
-            (0..block.count as usize).filter(|row| !is_fitted(block.place() + row)).collect();
+    // Of each question, the scores of each member of a block's rows that are not of the fit.
+    let score = |place: usize, count: u32, along: &Along<'_>| {
+        let others: Vec<usize> = (0..count as usize).filter(|row| !is_fitted(place + row)).collect();
         let mut found = vec![Vec::new(); asked.len()];
         for (at, member) in numbers.iter().copied().enumerate() {
-            let own = is_exact.then(|| block.gradients(layout, member));
             for (found, questions) in found.iter_mut().zip(&asked) {
                 let question = &questions[at];
-                let all = match (&own, &question.direction, &question.packed) {
-                    (Some(own), Some(direction), _) => direction.scores(own),
-                    (None, _, Some(packed)) => {
-                        packed.scores(layout, member as u32, block.rows).map_err(unfit)?
-                    }
-                    _ => Vec::new(),
-                };
+                let all = along(at, question)?;
                 let scores = others.iter().map(|row| {
                     let along = all.get(*row).copied().unwrap_or(0.0);
-                    question.scale * row_weight(curvature, member, block.place() + row) * along
+                    question.scale * row_weight(curvature, member, place + row) * along
                 });
                 found.push(scores.collect::<Vec<f64>>());
             }
         }
-        Ok((block.place(), others, found))
+        Ok((place, others, found))
     };
     let blocks = if is_exact {
-        rows.map_blocks(cancel, has_others, work)?
+        rows.map_blocks(cancel, has_others, |block| {
+            let own: Vec<MemberGradients> =
+                numbers.iter().map(|member| block.gradients(layout, *member)).collect();
+            let along = |at: usize, question: &MemberQuestion| {
+                Ok(question
+                    .direction
+                    .as_ref()
+                    .map(|direction| direction.scores(&own[at]))
+                    .unwrap_or_default())
+            };
+            score(block.place(), block.count, &along)
+        })?
     } else {
-        rows.map_blocks_unchecked(cancel, has_others, work)?
+        rows.map_stored(cancel, has_others, |block| {
+            let along = |at: usize, question: &MemberQuestion| match &question.packed {
+                Some(packed) => packed
+                    .scores(layout, numbers[at] as u32, (block.values, block.terms))
+                    .map_err(|error| GradientError::mismatch(error.to_string())),
+                None => Ok(Vec::new()),
+            };
+            score(block.place, block.count, &along)
+        })?
     };
     for (first, others, found) in blocks {
         for (question, members) in scores.iter_mut().zip(found) {

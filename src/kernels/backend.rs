@@ -317,7 +317,6 @@ impl fmt::Debug for Kernels {
     }
 }
 
-/// That `bytes` are `rows` rows of `width` values. The product may not fit: a width can come from a file.
 /// Values as they are stored. The order of bytes is that of the machine, as is that of every stored row which is read where it
 /// lies.
 fn stored(values: &[f32]) -> &[u8] {
@@ -325,6 +324,21 @@ fn stored(values: &[f32]) -> &[u8] {
     bytemuck::cast_slice(values)
 }
 
+/// Stored f32 values where they lie, if they begin where an f32 may: those of a file that is mapped do.
+///
+/// ```
+/// let values = [1.5_f32, -2.0];
+/// let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+/// let found = ascribe::kernels::stored_values(&bytes);
+/// assert!(found.is_none_or(|found| found == values));
+/// assert!(ascribe::kernels::stored_values(&bytes[..7]).is_none(), "half a value");
+/// ```
+pub fn stored_values(bytes: &[u8]) -> Option<&[f32]> {
+    const { assert!(cfg!(target_endian = "little"), "stored values are little-endian") };
+    bytemuck::try_cast_slice(bytes).ok()
+}
+
+/// That `bytes` are `rows` rows of `width` values. The product may not fit: a width can come from a file.
 fn check_rows(element: ElementType, width: usize, bytes: &[u8], rows: usize) -> Result<(), KernelError> {
     let needed = width.checked_mul(element.size_bytes()).and_then(|row_bytes| row_bytes.checked_mul(rows));
     if needed == Some(bytes.len()) {

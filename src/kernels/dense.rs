@@ -10,6 +10,7 @@
 //! Everything is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set. A product
 //! enters such a wrapper once more for each tile ([`DenseLanes::tile`]).
 
+use super::bilinear::FormTile;
 use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 
 /// Steps of the depth taken at once: sixteen columns of them, 24 KiB, stay in the first-level cache while all rows of
@@ -54,8 +55,10 @@ pub(super) trait DenseLanes: Copy {
     /// the registers. The inner loop then has half as many instructions again, which does not show while a core has one
     /// thread and costs a third of the speed as soon as its other hardware thread is busy.
     fn tile(self, rows: usize, tile: Tile<'_>);
-    /// Asks for a cache line that is needed soon.
-    fn prefetch(self, row: &StoredRow);
+    /// [`form_tile`](super::bilinear::form_tile) of 1 to [`ROWS`](Self::ROWS) rows, as a function of its own.
+    fn form_tile(self, rows: usize, tile: FormTile<'_>);
+    /// Asks for the cache line that a value begins in, which is needed soon.
+    fn prefetch<T>(self, line: &T);
 }
 
 /// Product of `rows` and `panels`, plus `bias` in every row. The lengths are checked by the caller: `rows` holds
@@ -144,6 +147,36 @@ pub(super) fn tile<L: DenseLanes, const R: usize>(lanes: L, tile: Tile<'_>) {
             *sum = lanes.load(&padded(&out[row * out_stride..][..columns]));
         }
     }
+    let mut sums = with_panel(lanes, sums, &rows, panel, ahead);
+    if let Some(bias) = bias {
+        let bias = lanes.load(&padded(bias));
+        for sum in &mut sums {
+            *sum = lanes.add(*sum, bias);
+        }
+    }
+    for (row, sum) in sums.into_iter().enumerate() {
+        let to = &mut out[row * out_stride..][..columns];
+        match to.as_mut_array::<PANEL_COLUMNS>() {
+            Some(to) => lanes.store(sum, to),
+            None => {
+                let mut whole = [0.0; PANEL_COLUMNS];
+                lanes.store(sum, &mut whole);
+                to.copy_from_slice(&whole[..columns]);
+            }
+        }
+    }
+}
+
+/// The sums, and the products of the rows with a panel of as many steps. Meanwhile the lines `ahead` are asked for. By value:
+/// behind a reference the sums would lie in memory.
+#[inline(always)]
+pub(super) fn with_panel<L: DenseLanes, T, const R: usize>(
+    lanes: L,
+    mut sums: [L::Values; R],
+    rows: &[&[f32]; R],
+    panel: &[StoredRow],
+    ahead: &[T],
+) -> [L::Values; R] {
     let (blocks, rest) = panel.as_chunks::<UNROLLED>();
     let row_blocks: [&[[f32; UNROLLED]]; R] =
         std::array::from_fn(|row| &rows[row].as_chunks().0[..blocks.len()]);
@@ -166,27 +199,10 @@ pub(super) fn tile<L: DenseLanes, const R: usize>(lanes: L, tile: Tile<'_>) {
             sums[row] = lanes.multiply_add(sums[row], lanes.splat(rows[row][step]), right);
         }
     }
-    if let Some(bias) = bias {
-        let bias = lanes.load(&padded(bias));
-        for sum in &mut sums {
-            *sum = lanes.add(*sum, bias);
-        }
-    }
-    for (row, sum) in sums.into_iter().enumerate() {
-        let to = &mut out[row * out_stride..][..columns];
-        match to.as_mut_array::<PANEL_COLUMNS>() {
-            Some(to) => lanes.store(sum, to),
-            None => {
-                let mut whole = [0.0; PANEL_COLUMNS];
-                lanes.store(sum, &mut whole);
-                to.copy_from_slice(&whole[..columns]);
-            }
-        }
-    }
+    sums
 }
 
-/// The sums, and the products of block `index` of the rows with `panel`. By value: behind a reference they would lie in
-/// memory.
+/// The sums, and the products of block `index` of the rows with `panel`.
 #[inline(always)]
 fn with_block<L: DenseLanes, const R: usize>(
     lanes: L,
@@ -396,7 +412,7 @@ fn row_sum<L: DenseLanes>(lanes: L, row: &[f32], mean: f32, squared: bool) -> f3
 }
 
 #[inline(always)]
-fn tree_sum<L: DenseLanes>(lanes: L, sums: L::Values) -> f32 {
+pub(super) fn tree_sum<L: DenseLanes>(lanes: L, sums: L::Values) -> f32 {
     let mut array = [0.0; PANEL_COLUMNS];
     lanes.store(sums, &mut array);
     let mut half = PANEL_COLUMNS / 2;
@@ -411,7 +427,7 @@ fn tree_sum<L: DenseLanes>(lanes: L, sums: L::Values) -> f32 {
 
 /// At most sixteen values, and zeros behind them.
 #[inline(always)]
-fn padded(values: &[f32]) -> PanelRow {
+pub(super) fn padded(values: &[f32]) -> PanelRow {
     padded_with(values, 0.0)
 }
 

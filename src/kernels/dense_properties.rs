@@ -1,6 +1,6 @@
 //! Products and functions against their specification, on every back-end of this machine.
 
-use super::{KernelError, Kernels, Panels, StridedOutput, StridedRows};
+use super::{BilinearPart, KernelError, Kernels, Panels, StridedOutput, StridedRows};
 use crate::base::RandomStream;
 
 const SEED: u64 = 20;
@@ -72,6 +72,77 @@ fn a_row_of_a_product_does_not_depend_on_the_others() {
     }
 }
 
+/// A quarter and u^T W v of one row for some matrices by the words of the specification; `groups` are the numbers of panels that have sums of
+/// their own, one after the other.
+fn form(row: &[f32], parts: &[(&[f32], [usize; 4])], groups: &[usize]) -> f64 {
+    let mut panels = parts.iter().flat_map(|(weights, [columns, depth, left, right])| {
+        let v = &row[*right..][..*depth];
+        (0..*columns).step_by(16).map(move |first| {
+            let own = (first..(first + 16).min(*columns)).map(move |j| {
+                (row[left + j], chain(&weights[j * depth..][..*depth], v.iter().copied(), None))
+            });
+            own.collect::<Vec<_>>()
+        })
+    });
+    let mut total = 0.25;
+    for group in groups {
+        let mut sums = [0.0_f32; 16];
+        for panel in panels.by_ref().take(*group) {
+            for (lane, (u, through)) in panel.into_iter().enumerate() {
+                sums[lane] = through.mul_add(u, sums[lane]);
+            }
+        }
+        for half in [8, 4, 2, 1] {
+            (0..half).for_each(|lane| sums[lane] += sums[lane + half]);
+        }
+        total += f64::from(sums[0]);
+    }
+    assert_eq!(panels.count(), 0, "the groups hold all panels");
+    total
+}
+
+#[test]
+fn every_back_end_gives_the_same_forms() {
+    // Columns, depth, where u and v begin; and how panels are grouped.
+    let shapes: [(&[[usize; 4]], &[usize]); 5] = [
+        (&[[1, 1, 0, 1]], &[1]),
+        (&[[100, 101, 0, 100], [10, 101, 201, 211]], &[8]),
+        (&[[17, 5, 3, 20], [17, 5, 30, 20]], &[4]),
+        (&[[40, 5000, 5000, 0], [16, 3, 0, 9]], &[1, 1, 2]),
+        (&[], &[]),
+    ];
+    for (shapes, groups) in shapes {
+        let weights: Vec<Vec<f32>> =
+            shapes.iter().map(|[columns, depth, ..]| values("w", columns * depth)).collect();
+        let panels: Vec<Panels> = weights
+            .iter()
+            .zip(shapes)
+            .map(|(weights, [columns, depth, ..])| Panels::of_weights(weights, *columns, *depth))
+            .collect();
+        let parts: Vec<BilinearPart<'_>> = panels
+            .iter()
+            .zip(shapes)
+            .map(|(matrix, [.., left, right])| BilinearPart { matrix, left: *left, right: *right })
+            .collect();
+        let spoken: Vec<(&[f32], [usize; 4])> =
+            weights.iter().map(Vec::as_slice).zip(shapes.iter().copied()).collect();
+        let ends = shapes.iter().map(|[columns, depth, left, right]| (left + columns).max(right + depth));
+        let stride = ends.max().unwrap_or(0) + 2;
+        for count in [1, 11, 12, 13, 29] {
+            let rows = values("rows", count * stride);
+            for kernels in Kernels::available() {
+                let mut out = vec![0.25; count];
+                let given = StridedRows { values: &rows[..count * stride - 2], stride, count };
+                kernels.add_forms(given, &parts, &mut out).unwrap();
+                for (row, found) in rows.chunks(stride).zip(out) {
+                    let expected = form(row, &spoken, groups);
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{kernels:?} {shapes:?} {count}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
     let panels = Panels::of_weights(&[1.0; 6], 2, 3);
@@ -89,6 +160,18 @@ fn shapes_that_do_not_fit_are_refused() {
     assert_eq!(product(5, 2, 4), error("left factor", 5, 6));
     assert_eq!(product(6, 3, 4), error("bias", 3, 2));
     assert_eq!(product(6, 2, 3), error("product", 3, 4));
+    let forms = |values: usize, left: usize, right: usize, count: usize| {
+        let (values, mut out) = (vec![1.0; values], vec![9.0; count]);
+        let rows = StridedRows { values: &values, stride: 5, count: 2 };
+        let result = kernels.add_forms(rows, &[BilinearPart { matrix: &panels, left, right }], &mut out);
+        assert!(result.is_ok() || out.iter().all(|value| *value == 9.0));
+        result
+    };
+    assert_eq!(forms(10, 0, 2, 2), Ok(()));
+    assert_eq!(forms(9, 0, 2, 2), error("rows of vectors", 9, 10));
+    assert_eq!(forms(9, 3, 0, 2), error("rows of vectors", 9, 10));
+    assert_eq!(forms(10, usize::MAX, 0, 2), error("rows of vectors", 10, usize::MAX));
+    assert_eq!(forms(10, 0, 2, 1), error("forms", 1, 2));
     let norm = |values: usize, residual: usize, gain: usize, shift: usize| {
         let mut values = vec![1.0; values];
         kernels.layer_norm(&mut values, &vec![0.0; residual], &vec![1.0; gain], &vec![0.0; shift], 1e-12)

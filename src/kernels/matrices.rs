@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::backend::{Backend, Kernels, check_matrix};
+use super::bilinear::{self, BilinearPart};
 use super::dense;
 use super::error::KernelError;
 use super::panels::{Panels, StridedOutput, StridedRows};
@@ -93,6 +94,53 @@ impl Kernels {
             Backend::Avx2(lanes) => lanes.product(rows, panels, bias, &mut out),
             #[cfg(target_arch = "x86_64")]
             Backend::Avx512(lanes) => lanes.product(rows, panels, bias, &mut out),
+        }
+        Ok(())
+    }
+
+    /// Adds to `out`, a value a row, the sum over `parts` of u^T W v, where u and v are vectors in the row and W is the matrix of
+    /// the part. A row's result does not depend on the other rows of the call, and all back-ends give the same bits.
+    ///
+    /// # Errors
+    /// A length does not fit the others; `out` is unchanged.
+    ///
+    /// # Complexity
+    /// O(rows x values of the matrices) multiply-adds in f32, each matrix read once for some rows. Rows may come straight from
+    /// memory: the next ones are asked for while some are taken.
+    ///
+    /// ```
+    /// use ascribe::kernels::{BilinearPart, Kernels, Panels, StridedRows};
+    /// // u = (1, 2), v = (3, -1), W = (1 0; 2 5): u^T W v = 1 * 3 + 2 * (6 - 5).
+    /// let matrix = Panels::of_weights(&[1.0, 0.0, 2.0, 5.0], 2, 2);
+    /// let rows = StridedRows { values: &[1.0, 2.0, 3.0, -1.0], stride: 4, count: 1 };
+    /// let mut out = [0.5];
+    /// Kernels::best().add_forms(rows, &[BilinearPart { matrix: &matrix, left: 0, right: 2 }], &mut out)?;
+    /// assert_eq!(out, [5.5]);
+    /// # Ok::<(), ascribe::kernels::KernelError>(())
+    /// ```
+    pub fn add_forms(
+        self,
+        rows: StridedRows<'_>,
+        parts: &[BilinearPart<'_>],
+        out: &mut [f64],
+    ) -> Result<(), KernelError> {
+        check_matrix("forms", out.len(), rows.count, true)?;
+        if rows.count == 0 {
+            return Ok(());
+        }
+        let before = (rows.count - 1).saturating_mul(rows.stride);
+        for part in parts {
+            for (first, width) in [(part.left, part.matrix.columns()), (part.right, part.matrix.depth())] {
+                let needed = before.saturating_add(first).saturating_add(width);
+                check_matrix("rows of vectors", rows.values.len(), needed, false)?;
+            }
+        }
+        match self.backend {
+            Backend::Scalar => bilinear::add_forms(Scalar, rows, parts, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(lanes) => lanes.add_forms(rows, parts, out),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512(lanes) => lanes.add_forms(rows, parts, out),
         }
         Ok(())
     }

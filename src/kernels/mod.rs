@@ -11,6 +11,7 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `backend.rs` | the handle that callers use: detection once, length checks, the back-ends by name |
+//! | `bilinear.rs` | what vectors in rows give with matrices between them |
 //! | `coarse.rs` | sums of 4-bit codes times the steps of queries, in integers |
 //! | `coarse_properties.rs` | tests: the same suite for sums over them |
 //! | `codes.rs` | sums of 8-bit codes times the steps of queries, in integers |
@@ -35,6 +36,7 @@
 //! | `x86_pairs.rs` | pairs of blocks of codes |
 
 mod backend;
+mod bilinear;
 mod coarse;
 #[cfg(test)]
 mod coarse_properties;
@@ -68,7 +70,8 @@ mod x86_dense;
 #[cfg(target_arch = "x86_64")]
 mod x86_pairs;
 
-pub use backend::Kernels;
+pub use backend::{Kernels, stored_values};
+pub use bilinear::BilinearPart;
 pub use coarse::{
     COARSE_BLOCK_BYTES, COARSE_BLOCK_VALUES, COARSE_CODE_MAX, COARSE_OFFSET, CoarseNumbers, CoarseQueries,
     CoarseScore, CoarseTerms, ScaledCoarse, coarse_row_bytes, pack_coarse,

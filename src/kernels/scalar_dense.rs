@@ -1,8 +1,9 @@
 //! Sixteen f32 lanes without vector registers: the specification of `dense.rs`, and the back-end where nothing better
 //! is detected. Where the target has fused multiply-adds the compiler makes vectors of these loops.
 
+use super::bilinear::{self, FormTile};
 use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
-use super::panels::{PANEL_COLUMNS, PanelRow, StoredRow};
+use super::panels::{PANEL_COLUMNS, PanelRow};
 
 /// Lanes as an array.
 #[derive(Clone, Copy, Debug)]
@@ -95,5 +96,16 @@ impl DenseLanes for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _row: &StoredRow) {}
+    fn form_tile(self, rows: usize, tile: FormTile<'_>) {
+        match rows {
+            1 => bilinear::form_tile::<Self, 1>(self, tile),
+            2 => bilinear::form_tile::<Self, 2>(self, tile),
+            3 => bilinear::form_tile::<Self, 3>(self, tile),
+            // `forms` asks for at most `ROWS`.
+            _ => bilinear::form_tile::<Self, 4>(self, tile),
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, _line: &T) {}
 }

@@ -14,8 +14,9 @@ use std::arch::x86_64::{
     _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
+use super::bilinear::{self, BilinearPart, FormTile};
 use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
-use super::panels::{PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
+use super::panels::{PanelRow, Panels, StridedOutput, StridedRows};
 use super::x86::{Avx2, Avx512};
 
 /// The functions of `dense.rs`, compiled for the instruction sets that a token proves. Last come the heights of tiles,
@@ -34,6 +35,38 @@ macro_rules! compiled_for {
                 const TILES: &[unsafe fn($token, Tile<'_>)] = &[$(compiled::<$rows>),+];
                 // SAFETY: the token proves that the processor has the features of `compiled`.
                 unsafe { TILES[rows - 1](self, tile) }
+            }
+
+            /// See [`form_tile`](bilinear::form_tile), and [`compiled_tile`](Self::compiled_tile).
+            #[inline(always)]
+            fn compiled_form_tile(self, rows: usize, tile: FormTile<'_>) {
+                #[target_feature(enable = $features)]
+                fn compiled<const R: usize>(lanes: $token, tile: FormTile<'_>) {
+                    bilinear::form_tile::<$token, R>(lanes, tile);
+                }
+                const TILES: &[unsafe fn($token, FormTile<'_>)] = &[$(compiled::<$rows>),+];
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { TILES[rows - 1](self, tile) }
+            }
+
+            /// See [`add_forms`](bilinear::add_forms).
+            pub(super) fn add_forms(
+                self,
+                rows: StridedRows<'_>,
+                parts: &[BilinearPart<'_>],
+                out: &mut [f64],
+            ) {
+                #[target_feature(enable = $features)]
+                fn compiled(
+                    lanes: $token,
+                    rows: StridedRows<'_>,
+                    parts: &[BilinearPart<'_>],
+                    out: &mut [f64],
+                ) {
+                    bilinear::add_forms(lanes, rows, parts, out);
+                }
+                // SAFETY: the token proves that the processor has the features of `compiled`.
+                unsafe { compiled(self, rows, parts, out) }
             }
 
             /// See [`product`](dense::product).
@@ -201,9 +234,14 @@ impl DenseLanes for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, row: &StoredRow) {
+    fn form_tile(self, rows: usize, tile: FormTile<'_>) {
+        self.compiled_form_tile(rows, tile);
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, line: &T) {
         // SAFETY: the token proves SSE, and a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(row.0.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
     }
 }
 
@@ -296,8 +334,13 @@ impl DenseLanes for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, row: &StoredRow) {
+    fn form_tile(self, rows: usize, tile: FormTile<'_>) {
+        self.compiled_form_tile(rows, tile);
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, line: &T) {
         // SAFETY: the token proves SSE, and a prefetch reads nothing that the program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(row.0.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
     }
 }
