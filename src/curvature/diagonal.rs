@@ -60,6 +60,15 @@ impl DiagonalFit {
         }
         direction
     }
+
+    /// What each gradient comes to with itself once it is divided by `values`.
+    ///
+    /// # Complexity
+    /// O(rows x parameters).
+    pub fn squared_lengths(values: &[f64], gradients: &MemberGradients) -> Vec<f64> {
+        let own = |row: usize| Self::direction(values, gradients, row).parts(gradients, row).iter().sum();
+        (0..gradients.rows()).map(own).collect()
+    }
 }
 
 /// Adds the squares of the entries of all rows' gradients. Of factored gradients of rank 1 the factors are squared; others

@@ -14,6 +14,7 @@
 //! | `gradients.rs` | gradients of many rows, module by module, and their inner products |
 //! | `kind.rs` | curvatures and their forms, as users name them |
 //! | `landmark_error.rs` | how far scores through landmarks are from those of the whole inverse |
+//! | `landmark_lengths.rs` | how long whitened gradients are, as landmarks tell it |
 //! | `landmarks.rs` | the inverse over rows through a few of them |
 //! | `leave_one_out.rs` | what the other rows say of each row's label |
 //! | `margin.rs` | weights of the margin kernel |
@@ -29,6 +30,7 @@ mod error;
 mod gradients;
 mod kind;
 mod landmark_error;
+mod landmark_lengths;
 mod landmarks;
 mod leave_one_out;
 mod margin;
@@ -43,6 +45,7 @@ pub use dual::{DualFit, DualRemoval, DualSolver};
 pub use error::CurvatureError;
 pub use gradients::{MemberGradients, ModuleGradients};
 pub use kind::{CurvatureForm, CurvatureKind};
+pub use landmark_lengths::LandmarkLengths;
 pub use landmarks::{LandmarkFit, MixingValue, SumValue};
 pub use leave_one_out::leave_one_out_ridge;
 pub use margin::MarginWeights;

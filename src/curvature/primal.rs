@@ -92,6 +92,24 @@ impl PrimalFit {
         });
         Direction::of_modules(modules.collect())
     }
+
+    /// What each gradient comes to with the direction that it stands for, by c times the inverse; `scale` is n / c.
+    ///
+    /// # Complexity
+    /// O(rows x parameters^2).
+    pub fn squared_lengths(inverse: SymmetricView<'_>, scale: f64, gradients: &MemberGradients) -> Vec<f64> {
+        let mut found = Vec::with_capacity(gradients.rows());
+        for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
+            let block: Vec<Vec<f64>> =
+                (first..gradients.rows().min(first + BLOCK_ROWS)).map(|row| whole(gradients, row)).collect();
+            let rows: Vec<&[f64]> = block.iter().map(Vec::as_slice).collect();
+            let solved = inverse.times_all(&rows);
+            found.extend(block.iter().zip(&solved).map(|(own, solved)| {
+                (scale * own.iter().zip(solved).map(|(a, b)| a * b).sum::<f64>()).max(0.0)
+            }));
+        }
+        found
+    }
 }
 
 /// A row's whole gradient: all modules' matrices laid end to end.

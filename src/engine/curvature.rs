@@ -6,26 +6,19 @@ use super::answer::curvature_title;
 use super::fit_file::FitHead;
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
+use super::rows_of_fit::RowsOfFit;
 use super::snapshot::Snapshot;
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, MarginWeights, MemberGradients,
-    SymmetricView,
+    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, LandmarkLengths, MarginWeights,
+    MemberGradients, SymmetricView,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::sketch::SketchRows;
 use crate::storage::{FileError, SealedFile, Storage, open_curvature_file};
 
-/// A row that is not in the fit.
-const NOT_FITTED: u32 = u32::MAX;
-
-/// The rows that a dual form was fitted to, as far as they are still there.
+/// The rows that a dual form was fitted to.
 pub(super) struct FittedRows {
-    /// For each place of the snapshot its number in the fit.
-    numbers: Vec<u32>,
-    /// For each row of the fit its place.
-    places: Vec<Option<usize>>,
-    /// Rows of the fit that are there no longer.
-    missing: Vec<usize>,
+    of_fit: RowsOfFit,
     /// Their gradients, member by member; zero where they are missing.
     gradients: Vec<MemberGradients>,
     /// What each of them is multiplied by, member by member.
@@ -37,22 +30,17 @@ pub(super) struct FittedRows {
 impl FittedRows {
     /// Number in the fit of the row at a place.
     pub(super) fn number(&self, place: usize) -> Option<usize> {
-        self.numbers.get(place).filter(|number| **number != NOT_FITTED).map(|number| *number as usize)
+        self.of_fit.number(place)
     }
 
     /// Place of each row of the fit.
     pub(super) fn places(&self) -> &[Option<usize>] {
-        &self.places
+        self.of_fit.places()
     }
 
     /// Rows of the fit that are still there.
     pub(super) fn rows(&self) -> usize {
-        self.places.len() - self.missing.len()
-    }
-
-    /// Rows of the fit that are there no longer.
-    pub(super) fn missing(&self) -> usize {
-        self.missing.len()
+        self.of_fit.rows()
     }
 
     pub(super) fn gradients(&self, member: usize) -> &MemberGradients {
@@ -74,8 +62,12 @@ pub(super) struct OpenCurvature {
     /// Values of the diagonal, member by member.
     diagonal: Vec<Vec<f64>>,
     fitted: Option<FittedRows>,
+    /// Of other forms the rows of the fit, once they were asked for.
+    of_fit: OnceLock<RowsOfFit>,
     /// Gradients of the landmarks and what each is multiplied by, member by member.
     landmarks: Vec<(MemberGradients, Vec<f64>)>,
+    /// What tells lengths through them, member by member, once it was asked for.
+    landmark_lengths: OnceLock<Vec<LandmarkLengths>>,
     /// What each place weighs in the margin kernel, member by member; empty for other kinds.
     weights: Vec<Vec<MarginWeights>>,
     /// Squared lengths of whitened gradients, member by member, once they were asked for.
@@ -107,13 +99,12 @@ impl Snapshot {
             )));
         };
         let storage = self.inner.context.storage.as_ref();
-        self.inner.curvatures.get(record.version, || OpenCurvature::open(self, storage, rows, record))
+        self.inner.curvatures.get(record.version, || OpenCurvature::open(storage, rows, record))
     }
 }
 
 impl OpenCurvature {
     pub(super) fn open(
-        snapshot: &Snapshot,
         storage: &dyn Storage,
         rows: &GradientRows<'_>,
         record: &CurvatureRecord,
@@ -153,7 +144,9 @@ impl OpenCurvature {
             file,
             diagonal,
             fitted: None,
+            of_fit: OnceLock::new(),
             landmarks: Vec::new(),
+            landmark_lengths: OnceLock::new(),
             weights: Vec::new(),
             lengths: OnceLock::new(),
         };
@@ -168,7 +161,7 @@ impl OpenCurvature {
             opened.landmarks = opened.landmark_rows(rows)?;
         }
         if form == CurvatureForm::Dual {
-            opened.fitted = Some(opened.fitted_rows(snapshot, rows)?);
+            opened.fitted = Some(opened.fitted_rows(rows)?);
         }
         Ok(opened)
     }
@@ -245,77 +238,89 @@ impl OpenCurvature {
         Ok(Some((gradients, LandmarkFit::landmark_weights(factors, mixing, sums, asked, row))))
     }
 
-    /// Finds the rows of a dual fit in the snapshot.
-    fn fitted_rows(&self, snapshot: &Snapshot, rows: &GradientRows<'_>) -> Result<FittedRows, GradientError> {
+    /// Finds the rows of a dual fit, and reads their gradients.
+    fn fitted_rows(&self, rows: &GradientRows<'_>) -> Result<FittedRows, GradientError> {
         let count = self.record.rows as usize;
-        let damaged = |reason: &str| GradientError::from(self.file.content_error(reason));
-        let keys = section(&self.file, curvature_section::KEYS)?;
-        let (ends, bytes) = count
-            .checked_mul(8)
-            .and_then(|length| keys.split_at_checked(length))
-            .ok_or_else(|| damaged("it has too few keys"))?;
-        let (ends, _) = ends.as_chunks::<8>();
-        let prints = section(&self.file, curvature_section::PRINTS)?.as_chunks::<8>().0;
         let layout = rows.schema.layout();
         let members = layout.members() as usize;
         let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
-        if prints.len() != count || factors.len() != count * members {
-            return Err(damaged("it has not one print and factor for each row"));
+        if factors.len() != count * members {
+            return Err(self.file.content_error("it has not one factor for each row").into());
         }
-        let mut fitted = FittedRows {
-            numbers: vec![NOT_FITTED; rows.places],
-            places: Vec::with_capacity(count),
-            missing: Vec::new(),
-            gradients: (0..members).map(|_| MemberGradients::empty(layout)).collect(),
-            factors: factors.chunks(count.max(1)).map(<[f64]>::to_vec).collect(),
-            removals: Vec::new(),
-        };
+        let of_fit = RowsOfFit::find(&self.file, count, rows)?;
         let zero = SketchRows {
             values: vec![0.0; layout.width()],
             terms: vec![crate::format::SPARSE_PADDING; layout.terms_a_row()],
             outcomes: Vec::new(),
         };
-        let mut start = 0;
-        for (number, (end, print)) in ends.iter().zip(prints).enumerate() {
-            let end = u64::from_le_bytes(*end) as usize;
-            let key = bytes.get(start..end).and_then(|key| std::str::from_utf8(key).ok());
-            let key = key.ok_or_else(|| damaged("a key in it is none"))?;
-            start = end;
-            let place = self.find(snapshot, rows, key, u64::from_le_bytes(*print))?;
-            let decoded = match place {
-                Some(place) => {
-                    fitted.numbers[place] = number as u32;
-                    rows.row(place)?
-                }
-                None => {
-                    fitted.missing.push(number);
-                    None
-                }
-            };
-            for (member, gradients) in fitted.gradients.iter_mut().enumerate() {
+        let mut gradients: Vec<MemberGradients> =
+            (0..members).map(|_| MemberGradients::empty(layout)).collect();
+        for place in of_fit.places() {
+            let decoded = place.map(|place| rows.row(place)).transpose()?.flatten();
+            for (member, gradients) in gradients.iter_mut().enumerate() {
                 gradients.push(layout, member as u32, decoded.as_ref().unwrap_or(&zero), 0);
             }
-            fitted.places.push(place);
         }
+        let mut removals = Vec::with_capacity(members);
         for member in 0..members {
-            let removal = DualRemoval::new(self.inverse(member)?, fitted.missing.clone());
-            fitted.removals.push(removal.map_err(|source| GradientError::Curvature { member, source })?);
+            let removal = DualRemoval::new(self.inverse(member)?, of_fit.missing().to_vec());
+            removals.push(removal.map_err(|source| GradientError::Curvature { member, source })?);
         }
-        Ok(fitted)
+        let factors = factors.chunks(count.max(1)).map(<[f64]>::to_vec).collect();
+        Ok(FittedRows { of_fit, gradients, factors, removals })
     }
 
-    /// The place of a row of the fit, if it is still the same.
-    fn find(
+    /// The rows of the fit.
+    pub(super) fn rows_of_fit(&self, rows: &GradientRows<'_>) -> Result<&RowsOfFit, FileError> {
+        if let Some(fitted) = &self.fitted {
+            return Ok(&fitted.of_fit);
+        }
+        if let Some(known) = self.of_fit.get() {
+            return Ok(known);
+        }
+        let found = RowsOfFit::find(&self.file, self.record.rows as usize, rows)?;
+        Ok(self.of_fit.get_or_init(|| found))
+    }
+
+    /// Lengths of the rows of the fit as they were kept, member by member; `None` if they were not, as those of the dual form.
+    pub(super) fn stored_lengths(&self, members: usize) -> Result<Option<Vec<Vec<f64>>>, FileError> {
+        if self.file.section(curvature_section::LENGTHS).is_none() {
+            return Ok(None);
+        }
+        let lengths = numbers(section(&self.file, curvature_section::LENGTHS)?);
+        let count = self.record.rows as usize;
+        let is_length = |value: &f64| value.is_finite() && *value >= 0.0;
+        if count == 0 || lengths.len() != count * members || !lengths.iter().all(is_length) {
+            return Err(self.file.content_error("it has not one length for each row and member"));
+        }
+        Ok(Some(lengths.chunks(count).map(<[f64]>::to_vec).collect()))
+    }
+
+    /// What landmarks make of the squared lengths of some gradients of a member, by the kernel and its damping.
+    pub(super) fn landmark_lengths(
         &self,
-        snapshot: &Snapshot,
-        rows: &GradientRows<'_>,
-        key: &str,
-        print: u64,
-    ) -> Result<Option<usize>, FileError> {
-        let Some((position, row)) = snapshot.find(key)? else { return Ok(None) };
-        let Some(place) = rows.place_of(position, row) else { return Ok(None) };
-        let Some((segment, row)) = rows.row_at(place) else { return Ok(None) };
-        Ok((GradientRows::print(segment, row)? == print).then_some(place))
+        member: usize,
+        gradients: &MemberGradients,
+    ) -> Result<Vec<f64>, GradientError> {
+        let known = match self.landmark_lengths.get() {
+            Some(known) => known,
+            None => {
+                let mixing = section(&self.file, curvature_section::MIXING)?.as_chunks::<8>().0;
+                let open = |(member, (chosen, factors)): (usize, &(MemberGradients, Vec<f64>))| {
+                    let size = factors.len() * factors.len();
+                    // Its length was checked when the file was opened.
+                    let mixing = &mixing[member * size..(member + 1) * size];
+                    LandmarkLengths::new(chosen, factors, mixing, self.damping(member))
+                        .map_err(|source| GradientError::Curvature { member, source })
+                };
+                let opened = self.landmarks.iter().enumerate().map(open).collect::<Result<_, _>>()?;
+                self.landmark_lengths.get_or_init(|| opened)
+            }
+        };
+        let known = known.get(member).zip(self.landmarks.get(member));
+        let (lengths, (chosen, factors)) =
+            known.ok_or_else(|| self.file.content_error("it has no landmarks of a member"))?;
+        Ok(lengths.squared((chosen, factors), gradients))
     }
 
     /// c times a member's inverse.
@@ -370,7 +375,7 @@ impl OpenCurvature {
             }
             None => {}
             Some(fitted) => {
-                let (gone, new) = (fitted.missing(), live.saturating_sub(fitted.rows() as u64));
+                let (gone, new) = (fitted.of_fit.missing().len(), live.saturating_sub(fitted.rows() as u64));
                 if gone > 0 || new > 0 {
                     title.push_str(&format!("; {new} rows came and {gone} left since it was fitted"));
                 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::curvature::OpenCurvature;
 use super::fit_file::{FileParts, FitHead, FitInput, MemberFit};
+use super::fit_lengths::fit_lengths;
 use super::gradient_error::GradientError;
 use super::gradient_query::{GradientInput, GradientQuery};
 use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
@@ -82,7 +83,8 @@ impl Store {
     /// See [`GradientError`]. Nothing of a failed fit is visible.
     ///
     /// # Complexity
-    /// Dual form: O(rows^2 x values + rows^3) a member; primal form: O(rows x parameters^2 + parameters^3).
+    /// Dual form: O(rows^2 x values + rows^3) a member; primal form: O(rows x parameters^2 + parameters^3); through landmarks
+    /// O(rows x landmarks x parameters).
     pub fn fit(&mut self, options: &FitOptions, watch: Watch<'_>) -> Result<FitReport, GradientError> {
         let snapshot = self.snapshot();
         let rows = snapshot.gradient_rows(options.column.as_deref())?;
@@ -96,9 +98,12 @@ impl Store {
         let (input, fits) = fitted?;
         let head = head_of(&rows, &input, &fits);
         let damping = head.damping.clone();
-        let landmark_error = snapshot.inner.context.pool.install(|| landmark_error(&input, &fits))?;
+        let told = snapshot.inner.context.pool.install(|| {
+            Ok::<_, GradientError>((landmark_error(&input, &fits)?, fit_lengths(&input, &fits)?))
+        });
+        let (landmark_error, lengths) = told?;
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
-        let record = self.keep_curvature(rows.column.id, &head, &input, &fits)?;
+        let record = self.keep_curvature(rows.column.id, &head, &input, (&fits, &lengths))?;
         Ok(FitReport {
             version: record.version,
             column: rows.column.name.clone(),
@@ -121,7 +126,7 @@ impl Store {
         column: ColumnId,
         head: &FitHead,
         input: &FitInput,
-        fits: &[MemberFit],
+        (fits, lengths): (&[MemberFit], &[Vec<f64>]),
     ) -> Result<CurvatureRecord, GradientError> {
         let head_bytes = head_bytes(head)?;
         // Only now, so that others may write while the fit is computed; files are written under it, so that nobody
@@ -132,7 +137,7 @@ impl Store {
         }
         let version = transaction.next.store.next_curvature;
         let storage = self.context.storage.as_ref();
-        let parts = FileParts::new(input, fits);
+        let parts = FileParts::new(input, fits, lengths);
         let written =
             write_curvature_file(storage, version, column, &parts.sections(&head_bytes, input, fits));
         let file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
@@ -223,7 +228,8 @@ impl Snapshot {
             path: storage.describe(CURVATURE_FOLDER),
             source,
         })?;
-        let parts = FileParts::new(input, &fits);
+        // Scores of the kind `dot` are all that is asked of it.
+        let parts = FileParts::new(input, &fits, &[]);
         let sections = parts.sections(&head_bytes, input, &fits);
         let file = write_curvature_file(&storage, VERSION, rows.column.id, &sections)?;
         let record = CurvatureRecord {
@@ -235,7 +241,7 @@ impl Snapshot {
             commit: self.commit(),
             file,
         };
-        OpenCurvature::open(self, &storage, rows, &record)
+        OpenCurvature::open(&storage, rows, &record)
     }
 }
 

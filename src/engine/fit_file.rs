@@ -82,10 +82,12 @@ pub(super) struct FileParts {
     pub(super) prints: Vec<u8>,
     weights: Vec<u8>,
     diagonal: Vec<u8>,
+    lengths: Vec<u8>,
 }
 
 impl FileParts {
-    pub(super) fn new(input: &FitInput, fits: &[MemberFit]) -> Self {
+    /// `lengths` are squared lengths of the rows' whitened gradients, member by member; none if they are not kept.
+    pub(super) fn new(input: &FitInput, fits: &[MemberFit], lengths: &[Vec<f64>]) -> Self {
         let (mut end, mut key_ends) = (0_u64, Vec::new());
         for key in &input.keys {
             end += key.len() as u64;
@@ -109,6 +111,7 @@ impl FileParts {
             prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
             weights,
             diagonal,
+            lengths: lengths.iter().flat_map(|lengths| bytes(lengths)).collect(),
         }
     }
 
@@ -120,10 +123,8 @@ impl FileParts {
         fits: &'a [MemberFit],
     ) -> Vec<(u32, Vec<&'a [u8]>)> {
         let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
-        if fits.iter().any(|fit| matches!(fit, MemberFit::Dual(_))) {
-            sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
-            sections.push((curvature_section::PRINTS, vec![&self.prints]));
-        }
+        sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
+        sections.push((curvature_section::PRINTS, vec![&self.prints]));
         if !self.weights.is_empty() {
             sections.push((curvature_section::WEIGHTS, vec![&self.weights]));
         }
@@ -148,6 +149,9 @@ impl FileParts {
         }
         if !self.diagonal.is_empty() {
             sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));
+        }
+        if !self.lengths.is_empty() {
+            sections.push((curvature_section::LENGTHS, vec![&self.lengths]));
         }
         sections
     }

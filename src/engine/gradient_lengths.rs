@@ -3,14 +3,18 @@
 use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_question::{Needs, Precision, ask_member};
-use super::gradient_rows::GradientRows;
+use super::gradient_rows::{GradientBlock, GradientRows};
+use super::rows_of_fit::RowsOfFit;
+use super::whitened_lengths::{length_of_kind, squared_lengths};
 use crate::base::Cancel;
-use crate::curvature::{CurvatureKind, MemberGradients};
+use crate::curvature::CurvatureKind;
 
-/// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence.
+/// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence. Those of the rows
+/// of the fit were kept with it; of the dual form they stand on the diagonal of its inverse. Those of rows that came later are computed
+/// once.
 ///
 /// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it (in the dual form,
-/// which knows its rows).
+/// which takes rows out that have left).
 pub(super) fn lengths<'a>(
     rows: &GradientRows<'_>,
     curvature: &'a OpenCurvature,
@@ -20,52 +24,63 @@ pub(super) fn lengths<'a>(
         return Ok(known);
     }
     let members = rows.schema.members() as usize;
-    let all = |_: std::ops::Range<usize>| true;
-    let blocks = rows.map_blocks(cancel, all, |block| {
-        let mut found = Vec::with_capacity(members);
-        for member in 0..members {
-            let own = block.gradients(rows.schema.layout(), member);
-            let mut values = Vec::with_capacity(block.count as usize);
-            for row in 0..block.count as usize {
-                values.push(length(rows, curvature, (&own, row), member, block.place() + row)?);
-            }
-            found.push(values);
-        }
-        Ok((block.place(), found))
-    })?;
+    let of_fit = curvature.rows_of_fit(rows)?;
+    let stored = curvature.stored_lengths(members)?;
     let mut lengths = vec![vec![0.0; rows.places]; members];
-    for (first, found) in blocks {
+    // Without what was kept, all rows are computed.
+    let is_known =
+        |place: usize| (stored.is_some() || curvature.fitted().is_some()) && of_fit.number(place).is_some();
+    for (member, lengths) in lengths.iter_mut().enumerate() {
+        let solver = curvature.fitted().map(|_| curvature.solver(member)).transpose()?;
+        for (number, place) in of_fit.places().iter().enumerate() {
+            let Some(place) = place else { continue };
+            lengths[*place] = match (&solver, &stored) {
+                (Some(solver), _) if curvature.kind == CurvatureKind::Margin => solver.leverage(number),
+                (Some(solver), _) => solver.leverage(number) * of_fit.rows() as f64,
+                (None, Some(stored)) => stored[member][number],
+                (None, None) => continue,
+            };
+        }
+    }
+    let has_others = |mut places: std::ops::Range<usize>| !places.all(is_known);
+    let blocks = rows.map_blocks(cancel, has_others, |block| {
+        let others: Vec<usize> =
+            (0..block.count as usize).filter(|row| !is_known(block.place() + row)).collect();
+        let found = (0..members).map(|member| of_others((rows, of_fit), curvature, block, (member, &others)));
+        Ok((block.place(), found.collect::<Result<Vec<_>, GradientError>>()?, others))
+    })?;
+    for (first, found, others) in blocks {
         for (lengths, values) in lengths.iter_mut().zip(found) {
-            lengths[first..first + values.len()].copy_from_slice(&values);
+            others.iter().zip(values).for_each(|(row, value)| lengths[first + row] = value);
         }
     }
     Ok(curvature.lengths.get_or_init(|| lengths))
 }
 
-fn length(
-    rows: &GradientRows<'_>,
+/// Lengths of some rows of a block.
+fn of_others(
+    (rows, of_fit): (&GradientRows<'_>, &RowsOfFit),
     curvature: &OpenCurvature,
-    (own, row): (&MemberGradients, usize),
-    member: usize,
-    place: usize,
-) -> Result<f64, GradientError> {
-    let is_margin = curvature.kind == CurvatureKind::Margin;
-    if let Some(fitted) = curvature.fitted()
-        && let Some(number) = fitted.number(place)
-    {
-        let leverage = curvature.solver(member)?.leverage(number);
-        return Ok(if is_margin { leverage } else { leverage * fitted.rows() as f64 });
-    }
-    let alone = own.subset(&[row]);
-    let needs = Needs { precision: Precision::Exact, has_direction: false, has_length: true };
-    let form = ask_member(curvature, rows.schema.layout(), &alone, member, needs)?
-        .first()
-        .map_or(0.0, |question| question.length);
-    if !is_margin {
-        return Ok(form);
-    }
-    let rows = curvature.fitted().map_or(curvature.record.rows as f64, |fitted| fitted.rows() as f64);
-    let share = curvature.weights(member, place).factor.powi(2) * form / rows.max(1.0);
-    // Only the dual form knows which rows it was fitted to; the others were, as a rule, fitted to all.
-    Ok(if curvature.fitted().is_some() { share / (1.0 + share) } else { share.min(1.0) })
+    block: &GradientBlock<'_>,
+    (member, others): (usize, &[usize]),
+) -> Result<Vec<f64>, GradientError> {
+    let own = block.gradients(rows.schema.layout(), member).subset(others);
+    let squared = match curvature.fitted() {
+        Some(_) => {
+            let needs = Needs { precision: Precision::Exact, has_direction: false, has_length: true };
+            let questions = ask_member(curvature, rows.schema.layout(), &own, member, needs)?;
+            questions.iter().map(|question| question.length).collect()
+        }
+        None => squared_lengths(curvature, member, &own)?,
+    };
+    let count = match curvature.fitted() {
+        Some(_) => of_fit.rows() as f64,
+        None => curvature.record.rows as f64,
+    };
+    let of_row = |(row, squared): (&usize, f64)| {
+        let place = block.place() + row;
+        let factor = curvature.weights(member, place).factor;
+        length_of_kind(curvature.kind, squared, (factor, count), of_fit.number(place).is_some())
+    };
+    Ok(others.iter().zip(squared).map(of_row).collect())
 }

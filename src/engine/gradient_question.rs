@@ -3,6 +3,7 @@
 use super::curvature::{FittedRows, OpenCurvature};
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
+use super::whitened_lengths::squared_lengths;
 use crate::attribution::ScoreKind;
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DiagonalFit, Direction, DualSolver, MemberGradients, PackedDirection,
@@ -119,7 +120,7 @@ pub(super) fn ask_member(
             ask_fitted(fitted, solver, asked, member, needs)?
         }
         None => (0..asked.rows())
-            .map(|row| ask_direction(curvature, asked, row, member))
+            .map(|row| ask_direction(curvature, asked, row, member, needs.has_length))
             .collect::<Result<_, _>>()?,
     };
     if needs.precision == Precision::Nearly {
@@ -179,6 +180,7 @@ fn ask_direction(
     asked: &MemberGradients,
     row: usize,
     member: usize,
+    has_length: bool,
 ) -> Result<MemberQuestion, GradientError> {
     let rows = curvature.record.rows;
     let mut scale = 1.0;
@@ -197,7 +199,13 @@ fn ask_direction(
             direction
         }
     };
-    let length = (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0);
+    let length = match curvature.form {
+        _ if !has_length => 0.0,
+        CurvatureForm::Landmarks => {
+            squared_lengths(curvature, member, &asked.subset(&[row]))?.first().copied().unwrap_or(0.0)
+        }
+        _ => (scale * direction.parts(asked, row).iter().sum::<f64>()).max(0.0),
+    };
     let (packed, right, solution) = (None, Vec::new(), Vec::new());
     Ok(MemberQuestion { direction: Some(direction), packed, right, solution, scale, length })
 }

@@ -29,6 +29,7 @@ pub(super) struct GradientSegment<'a> {
 
 /// All rows with a gradient, deleted ones counted, in the order of ingest; each has a place in that order.
 pub(super) struct GradientRows<'a> {
+    pub(super) snapshot: &'a Snapshot,
     pub(super) column: &'a ColumnRecord,
     pub(super) schema: Arc<SketchSchema>,
     pub(super) segments: Vec<GradientSegment<'a>>,
@@ -90,7 +91,7 @@ impl Snapshot {
             segments.push(GradientSegment { position, view, file, first: places });
             places += view.segment.record.row_count as usize;
         }
-        Ok(GradientRows { column, schema, segments, places })
+        Ok(GradientRows { snapshot: self, column, schema, segments, places })
     }
 
     fn sketch_column(&self, name: Option<&str>) -> Result<&ColumnRecord, GradientError> {

@@ -22,6 +22,7 @@
 //! | `filling.rs` | what an import brings beside keys and texts |
 //! | `fit.rs` | fitting a curvature to the gradients of a column |
 //! | `fit_file.rs` | what a fit keeps, and its bytes in a curvature file |
+//! | `fit_lengths.rs` | lengths of whitened gradients, computed with a fit |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
 //! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
@@ -52,6 +53,7 @@
 //! | `query.rs` | from a question to the rows at both ends |
 //! | `query_error.rs` | what can keep a question from being answered |
 //! | `retirement.rs` | letting go of segments on a thread of its own |
+//! | `rows_of_fit.rs` | the rows that a curvature was fitted to, as far as they are still there |
 //! | `sample.rs` | rows drawn by chance |
 //! | `sampled_codes.rs` | codes of some rows of a segment, side by side |
 //! | `scan.rs` | scores of all rows of a snapshot, and the rows of both ends |
@@ -70,6 +72,7 @@
 //! | `verify.rs` | checking every file of a store |
 //! | `walk.rs` | rows of segments with a graph, found by walking it |
 //! | `walkers.rs` | memory for walks, kept for the next one |
+//! | `whitened_lengths.rs` | how long gradients are once they are whitened |
 //! | `write.rs` | rows and vectors to the files of a new segment |
 
 mod alter;
@@ -92,6 +95,7 @@ mod encoders;
 mod filling;
 mod fit;
 mod fit_file;
+mod fit_lengths;
 mod gather;
 mod gradient_column;
 mod gradient_error;
@@ -123,6 +127,7 @@ mod prepare;
 mod query;
 mod query_error;
 mod retirement;
+mod rows_of_fit;
 mod sample;
 mod sampled_codes;
 mod scan;
@@ -141,6 +146,7 @@ mod unusual;
 mod verify;
 mod walk;
 mod walkers;
+mod whitened_lengths;
 mod write;
 
 pub use alter::AlterError;

@@ -48,6 +48,8 @@ pub mod curvature_section {
     pub const SUMS: u32 = 9;
     /// f32 of each member: what is left of the values of the inverse.
     pub const INVERSE_REST: u32 = 10;
+    /// f64 of each member: squared lengths of the whitened gradients of the rows of the fit.
+    pub const LENGTHS: u32 = 11;
 }
 
 /// A header that no column file can have.

@@ -10,7 +10,8 @@
 //! the time of 100,000 rows of 312 values.
 
 use super::dense::{DenseLanes, padded, tree_sum, with_panel};
-use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StoredRow, StridedRows};
+use super::form_tile::{Ahead, FormPanel, FormTile};
+use super::panels::{PANEL_COLUMNS, Panels, StridedRows};
 
 /// Rows of panels that are taken at once: half a MiB, which stays in the second-level cache while all rows pass by.
 const GROUP_PANEL_ROWS: usize = 1 << 13;
@@ -24,51 +25,6 @@ pub struct BilinearPart<'a> {
     pub left: usize,
     /// Where in a row v begins.
     pub right: usize,
-}
-
-/// Sixteen rows of a matrix, and what they stand between.
-#[derive(Clone, Copy, Debug)]
-struct FormPanel<'a> {
-    panel: &'a [StoredRow],
-    /// Where in a row their places of u begin, and how many there are.
-    left: usize,
-    columns: usize,
-    /// Where in a row v begins.
-    right: usize,
-}
-
-/// Some rows' part of forms.
-#[derive(Debug)]
-pub(super) struct FormTile<'a> {
-    /// The first row, and the rows behind it.
-    rows: &'a [f32],
-    stride: usize,
-    panels: &'a [FormPanel<'a>],
-    /// What the next rows hold that is needed, to ask for.
-    ahead: Ahead<'a>,
-    out: &'a mut [f64],
-}
-
-/// Rows that are needed soon.
-#[derive(Clone, Copy, Debug)]
-struct Ahead<'a> {
-    /// They, from the first value that is needed.
-    rows: &'a [f32],
-    stride: usize,
-    /// Values from the first to the last of a row that are needed.
-    width: usize,
-    /// Rows that the tile in hand should ask for.
-    count: usize,
-}
-
-impl<'a> Ahead<'a> {
-    /// The lines of a row; none of one that is not asked for.
-    #[inline(always)]
-    fn lines(&self, row: usize) -> &'a [PanelRow] {
-        let values = if row < self.count { self.rows.get(row * self.stride..) } else { None };
-        let values = values.unwrap_or_default();
-        values[..self.width.min(values.len())].as_chunks().0
-    }
 }
 
 /// Adds the forms of all rows to `out`. The lengths are checked by the caller.

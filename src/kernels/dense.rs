@@ -10,7 +10,7 @@
 //! Everything is `inline(always)`, so that it is compiled inside the wrapper that enables an instruction set. A product
 //! enters such a wrapper once more for each tile ([`DenseLanes::tile`]).
 
-use super::bilinear::FormTile;
+use super::form_tile::FormTile;
 use super::panels::{PANEL_COLUMNS, PanelRow, Panels, StoredRow, StridedOutput, StridedRows};
 
 /// Steps of the depth taken at once: sixteen columns of them, 24 KiB, stay in the first-level cache while all rows of

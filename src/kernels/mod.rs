@@ -20,6 +20,7 @@
 //! | `dense.rs` | products of f32 matrices and the functions between them, over sixteen lanes |
 //! | `dense_properties.rs` | tests: the same suite for products and functions |
 //! | `error.rs` | what a caller can get wrong |
+//! | `form_tile.rs` | rows and panels as the inner loop of these takes them |
 //! | `matrices.rs` | the handle's products of matrices and the functions between them |
 //! | `pairs.rs` | sums of 8-bit codes of a row times those of others, in integers |
 //! | `panels.rs` | matrices laid out for products |
@@ -48,6 +49,7 @@ mod dense;
 #[cfg(test)]
 mod dense_properties;
 mod error;
+mod form_tile;
 mod matrices;
 mod pairs;
 mod panels;

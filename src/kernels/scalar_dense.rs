@@ -1,8 +1,9 @@
 //! Sixteen f32 lanes without vector registers: the specification of `dense.rs`, and the back-end where nothing better
 //! is detected. Where the target has fused multiply-adds the compiler makes vectors of these loops.
 
-use super::bilinear::{self, FormTile};
+use super::bilinear;
 use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
+use super::form_tile::FormTile;
 use super::panels::{PANEL_COLUMNS, PanelRow};
 
 /// Lanes as an array.

@@ -14,8 +14,9 @@ use std::arch::x86_64::{
     _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-use super::bilinear::{self, BilinearPart, FormTile};
+use super::bilinear::{self, BilinearPart};
 use super::dense::{self, DenseLanes, POWER_OF_TWO_OFFSET, Tile};
+use super::form_tile::FormTile;
 use super::panels::{PanelRow, Panels, StridedOutput, StridedRows};
 use super::x86::{Avx2, Avx512};
 

@@ -153,6 +153,7 @@ fn section_tags_are_those_of_the_code() {
         ("weights", curvature_section::WEIGHTS),
         ("inverse", curvature_section::INVERSE),
         ("inverse, rest", curvature_section::INVERSE_REST),
+        ("lengths", curvature_section::LENGTHS),
         ("diagonal", curvature_section::DIAGONAL),
         ("landmarks", curvature_section::LANDMARKS),
         ("mixing", curvature_section::MIXING),

@@ -20,18 +20,35 @@ use crate::scene::{QUERIES, Scene, TRAIN, by, options, problems, scores};
 /// Bytes between two that are flipped, beside the first of each section.
 const FLIPPED_APART: usize = 61;
 
-const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 5] = [
-    (CurvatureKind::Identity, None, &[curvature_section::HEAD]),
-    (CurvatureKind::Diagonal, None, &[curvature_section::HEAD, curvature_section::DIAGONAL]),
+const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 6] = [
+    (CurvatureKind::Identity, None, &[1, 2, 3, LENGTHS]),
+    (CurvatureKind::Diagonal, None, &[1, 2, 3, curvature_section::DIAGONAL, LENGTHS]),
     (CurvatureKind::Fisher, Some(CurvatureForm::Dual), &DUAL_SECTIONS),
     (CurvatureKind::Margin, Some(CurvatureForm::Dual), &DUAL_SECTIONS),
     (
         CurvatureKind::Fisher,
         Some(CurvatureForm::Primal),
-        &[curvature_section::HEAD, curvature_section::INVERSE, curvature_section::INVERSE_REST],
+        &[1, 2, 3, curvature_section::INVERSE, curvature_section::INVERSE_REST, LENGTHS],
+    ),
+    (
+        CurvatureKind::Margin,
+        Some(CurvatureForm::Landmarks),
+        &[
+            1,
+            2,
+            3,
+            curvature_section::WEIGHTS,
+            curvature_section::LANDMARKS,
+            curvature_section::MIXING,
+            curvature_section::SUMS,
+            LENGTHS,
+        ],
     ),
 ];
 
+const LENGTHS: u32 = curvature_section::LENGTHS;
+
+/// Beginning with head, keys and prints, as all do.
 const DUAL_SECTIONS: [u32; 6] = [
     curvature_section::HEAD,
     curvature_section::KEYS,

@@ -13,6 +13,7 @@
 //! | `gradients.rs` | gradients in memory, of which some may be imported |
 //! | `hybrid.rs` | rows found by embeddings and scored by gradients |
 //! | `kinds.rs` | normalised scores, layers, and what is predicted without some rows |
+//! | `lengths.rs` | lengths of whitened gradients, kept and computed |
 //! | `members.rs` | several members with shared inputs |
 //! | `ranking.rs` | rows at both ends against the scores of all rows |
 //! | `refusals.rs` | what is not imported, fitted or answered, and that nothing is left of it |
@@ -32,6 +33,7 @@ mod formula;
 mod gradients;
 mod hybrid;
 mod kinds;
+mod lengths;
 mod members;
 mod ranking;
 mod refusals;
