@@ -27,6 +27,9 @@ pub fn fit_report(report: &FitReport, search: Option<&DampingSearch>, elapsed: D
     if let Some(error) = report.landmark_error {
         shown = shown.with("landmark_error", error);
     }
+    if let Some(codes) = report.codes {
+        shown = shown.with("codes", codes.coordinates).with("codes_share", codes.share);
+    }
     if let Some(search) = search {
         shown = search.shown(shown);
     }

@@ -101,6 +101,9 @@ pub const DUAL_ROWS_MAX: u64 = 4000;
 /// Landmarks that stand for more rows than that: measured to lose nothing of the agreement with retraining.
 pub const LANDMARKS_DEFAULT: usize = 1000;
 
+/// Coordinates of a row's codes at most: as many as landmarks tell by default, and some.
+pub const CODE_COORDINATES_MAX: usize = 1024;
+
 /// Bytes of a sketch schema: some hundred for each module. It stands in the catalog and in every manifest.
 pub const SKETCH_SCHEMA_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 
 use super::failure::Failure;
 use super::gradient_arguments::{
-    AskedText, curvatures, holds_sketches, label_field, read_truth_texts, with_truth_sketches,
+    AskedText, CANDIDATES_BY, curvatures, holds_sketches, label_field, read_truth_texts, with_truth_sketches,
 };
 use super::lds_methods::{
     EMBEDDING_SCORES, GRADIENT_SCORE, GradientMethod, HYBRID_SCORE, Measurement, SCORES, gradient_methods,
@@ -46,12 +46,16 @@ pub(super) struct LdsArguments {
     #[arg(long, value_name = "FILE")]
     queries: PathBuf,
     /// Scores to measure: learned (embeddings), same-label (embeddings, of rows with the query's label), gradient, hybrid
-    /// (gradient, of candidates by embeddings; the others count 0)
+    /// (gradient, of candidates; the others count 0)
     #[arg(long, value_name = "SCORES", value_delimiter = ',', default_values = &SCORES[..3], value_parser = SCORES)]
     score: Vec<String>,
     /// Rows that hybrid scores look at
     #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=ANSWER_ROWS_MAX as i64))]
     candidates: u32,
+    /// How hybrid scores find these rows: by embedding, or by codes that were kept with the fit [default: embedding, or codes for a
+    /// sketch file]
+    #[arg(long, value_name = "HOW", value_delimiter = ',', value_parser = CANDIDATES_BY)]
+    candidates_by: Vec<String>,
     /// Curvatures to weigh gradients by [default: the one that was fitted last]
     #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = curvatures())]
     curvature: Vec<CurvatureKind>,
@@ -99,8 +103,9 @@ impl LdsArguments {
         let begun = Instant::now();
         let has_sketches = holds_sketches(&self.queries);
         let is_hybrid = self.is_wanted(HYBRID_SCORE);
-        if has_sketches && is_hybrid {
-            let text = "hybrid scores need embeddings, which a sketch file has not: give --queries as JSONL with texts (or vectors) and labels";
+        let by_embedding = self.candidates_by.iter().any(|by| by == CANDIDATES_BY[0]);
+        if has_sketches && is_hybrid && by_embedding {
+            let text = "candidates by embedding need embeddings, which a sketch file has not: take codes, or give --queries as JSONL with texts (or vectors) and labels";
             return Err(Failure::Usage(text.to_owned()));
         }
         let has_gradients = has_sketches || is_hybrid || self.is_wanted(GRADIENT_SCORE);
@@ -120,6 +125,9 @@ impl LdsArguments {
         };
         if has_sketches {
             with_truth_sketches(&self.queries, self.store.no_mmap, &truth, |inputs| {
+                if let (true, Some(method)) = (is_hybrid, methods.first()) {
+                    measurement.measure_by_codes(inputs, method, self.candidates as usize)?;
+                }
                 measurement.measure_gradients(inputs, &methods)
             })?;
         } else {
@@ -162,8 +170,12 @@ impl LdsArguments {
             measurement.measure_embeddings(&asked, &label, |score| self.is_wanted(score))?;
         }
         if self.is_wanted(GRADIENT_SCORE) || self.is_wanted(HYBRID_SCORE) {
-            let candidates = self.is_wanted(HYBRID_SCORE).then_some(self.candidates as usize);
-            measurement.measure_text_gradients(&asked, methods, candidates)?;
+            let by: Vec<&str> = match self.candidates_by.as_slice() {
+                [] => vec![CANDIDATES_BY[0]],
+                named => named.iter().map(String::as_str).collect(),
+            };
+            let hybrid = if self.is_wanted(HYBRID_SCORE) { by } else { Vec::new() };
+            measurement.measure_text_gradients(&asked, methods, (&hybrid, self.candidates as usize))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use crate::answers::{DampingSearch, fit_report};
-use crate::base::limits::LANDMARKS_DEFAULT;
+use crate::base::limits::{CODE_COORDINATES_MAX, LANDMARKS_DEFAULT};
 use crate::curvature::{CurvatureForm, CurvatureKind};
 use crate::engine::FitOptions;
 
@@ -23,7 +23,8 @@ use crate::engine::FitOptions;
 #[command(after_help = "\
 Example:
   ascribe fit models
-  ascribe fit models --curvature fisher --damping 0.001")]
+  ascribe fit models --curvature fisher --damping 0.001
+  ascribe fit models --codes 256")]
 pub(super) struct FitArguments {
     #[command(flatten)]
     store: StoreArguments,
@@ -34,9 +35,13 @@ pub(super) struct FitArguments {
     /// auto: by the smaller matrix, and through landmarks where both are too large
     #[arg(long, value_name = "FORM", default_value = "auto", value_parser = names(&["dual", "primal", "landmarks"]))]
     form: String,
-    /// Rows that stand for all of them in the landmarks form
+    /// Rows that stand for all of them in the landmarks form, and for codes
     #[arg(long, value_name = "N", default_value_t = LANDMARKS_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=20_000))]
     landmarks: u32,
+    /// Keep 8-bit codes of that many leading coordinates of each row's half-whitened gradients, by which hybrid scores find
+    /// candidates without embeddings; 256 are a good number
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=CODE_COORDINATES_MAX as i64))]
+    codes: Option<u32>,
     /// Damping, as a share of the kernel's trace (of each module's mean for diagonal), or auto: what was measured best
     #[arg(long, value_name = "X", default_value = "auto")]
     damping: String,
@@ -70,6 +75,7 @@ impl FitArguments {
             kind: CurvatureKind::from_name(&self.curvature),
             form: CurvatureForm::from_name(&self.form),
             landmarks: Some(self.landmarks as usize),
+            codes: self.codes.map(|codes| codes as usize),
             damping,
         };
         let mut store = self.store.open()?;

@@ -16,6 +16,9 @@ use crate::evaluation::TruthFile;
 use crate::sketch::{GradientSource, SketchFile};
 use crate::sources::{FieldNames, TensorSet, open_path};
 
+/// How hybrid scores find candidates.
+pub(super) const CANDIDATES_BY: [&str; 2] = ["embedding", "codes"];
+
 pub(super) fn curvatures() -> impl TypedValueParser<Value = CurvatureKind> {
     PossibleValuesParser::new(CurvatureKind::ALL.map(CurvatureKind::name))
         .map(|name| CurvatureKind::from_name(&name).unwrap_or(CurvatureKind::Identity))

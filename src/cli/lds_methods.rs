@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use super::failure::Failure;
-use super::gradient_arguments::AskedText;
+use super::gradient_arguments::{AskedText, CANDIDATES_BY};
 use super::measure_truth::embedded;
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
 use crate::curvature::CurvatureKind;
 use crate::engine::{
-    GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, QueryInput, Snapshot,
+    GradientInput, GradientQuery, HybridCandidates, HybridQuestion, LabelledText, MemberScores, QueryInput,
+    Snapshot,
 };
 use crate::evaluation::{NdcgReport, RankingAgreement, TruthFile, group_sums, highest_rows, keep_same_label};
 
@@ -194,40 +195,60 @@ impl<'a> Measurement<'a> {
         Ok(())
     }
 
-    /// Measures gradient scores of texts with labels, and of so many candidates only.
+    /// Measures gradient scores of texts with labels, and hybrid scores of so many candidates, found in each of the ways `hybrid`.
     pub(super) fn measure_text_gradients(
         &mut self,
         asked: &[&AskedText],
         methods: &[GradientMethod],
-        candidates: Option<usize>,
+        (hybrid, candidates): (&[&str], usize),
     ) -> Result<(), Failure> {
         let texts: Vec<LabelledText> = asked.iter().map(|asked| asked.text.clone()).collect();
         let gradients = self.snapshot.label_gradients(self.column, &texts)?;
         let nothing = QueryInput::Key(String::new());
         let inputs = GradientInput::of_head(&nothing, &gradients);
-        if let (Some(candidates), Some(method)) = (candidates, methods.first()) {
+        for (by, method) in hybrid.iter().zip(methods.first().into_iter().cycle()) {
+            if *by == CANDIDATES_BY[1] {
+                self.measure_by_codes(&inputs, method, candidates)?;
+                continue;
+            }
             let questions = texts.iter().zip(&inputs).map(|(text, gradient)| {
-                let embedding = match text {
+                let input = match text {
                     LabelledText::Text { text, .. } => QueryInput::Text(text.clone()),
                     LabelledText::Vector { vector, .. } => QueryInput::Vector(vector.clone()),
                 };
-                HybridQuestion { embedding, column: None, gradient: *gradient }
+                let candidates = HybridCandidates::Embedding { input, column: None };
+                HybridQuestion { candidates, gradient: *gradient }
             });
             let questions: Vec<HybridQuestion<'_>> = questions.collect();
-            self.measure_hybrid(&questions, method, candidates)?;
+            self.measure_hybrid(&questions, method, &format!("{candidates} candidates"), candidates)?;
         }
         self.measure_gradients(&inputs, methods)
+    }
+
+    /// Measures hybrid scores of so many candidates, found by codes.
+    pub(super) fn measure_by_codes(
+        &mut self,
+        inputs: &[GradientInput<'_>],
+        method: &GradientMethod,
+        candidates: usize,
+    ) -> Result<(), Failure> {
+        let question =
+            |gradient: &_| HybridQuestion { candidates: HybridCandidates::Codes, gradient: *gradient };
+        let questions: Vec<HybridQuestion<'_>> = inputs.iter().map(question).collect();
+        let how = format!("{candidates} candidates by codes");
+        self.measure_hybrid(&questions, method, &how, candidates)
     }
 
     fn measure_hybrid(
         &mut self,
         questions: &[HybridQuestion<'_>],
         method: &GradientMethod,
+        how: &str,
         candidates: usize,
     ) -> Result<(), Failure> {
         let rows = self.scored_rows(&self.snapshot.gradient_keys(self.column)?)?;
         let name = method.name().replacen(GRADIENT_SCORE, HYBRID_SCORE, 1);
-        let mut measured = Measured::new(format!("{name}, {candidates} candidates"), Some(method.clone()));
+        let mut measured = Measured::new(format!("{name}, {how}"), Some(method.clone()));
         let query = self.query(method);
         self.snapshot.score_hybrid(questions, &query, candidates, self.cancel, |_, scores| {
             self.take(&mut measured, &rows, scores)

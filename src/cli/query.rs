@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::gradient_arguments::{curvatures, tensors_of};
+use super::gradient_arguments::{CANDIDATES_BY, curvatures, tensors_of};
 use super::schema::parse_device;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
@@ -18,8 +18,8 @@ use crate::base::limits::{ANSWER_ROWS_MAX, HYBRID_CANDIDATES_DEFAULT};
 use crate::curvature::CurvatureKind;
 use crate::encoder::Device;
 use crate::engine::{
-    Answer, GradientInput, GradientQuery, HybridQuestion, LabelledText, MemberScores, Query, QueryInput,
-    Snapshot,
+    Answer, GradientInput, GradientQuery, HybridCandidates, HybridQuestion, LabelledText, MemberScores,
+    Query, QueryInput, Snapshot,
 };
 use crate::sketch::SketchFile;
 
@@ -69,13 +69,17 @@ pub(super) struct QueryArguments {
     /// Score every row even where a graph or a filter would spare it, to tell exact percentiles
     #[arg(long)]
     background: bool,
-    /// Which scores: learned, of embeddings; gradient, of sketches; or hybrid, of the sketches of those rows whose embeddings
-    /// are most like the question's
+    /// Which scores: learned, of embeddings; gradient, of sketches; or hybrid, of the sketches of some rows that are found
+    /// faster (see --candidates-by)
     #[arg(long, value_name = "SCORE", default_value = "learned", value_parser = ["learned", "gradient", "hybrid"])]
     score: String,
     /// Rows that hybrid scores look at
     #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT, value_parser = parse_count)]
     candidates: usize,
+    /// How hybrid scores find these rows: embedding, those whose embeddings are most like the question's; codes, of the
+    /// strongest by 8-bit codes of gradients ("ascribe fit --codes") [default: embedding, or codes where there is none]
+    #[arg(long, value_name = "HOW", value_parser = CANDIDATES_BY)]
+    candidates_by: Option<String>,
     /// Label that TEXT is asked about with, for gradient scores by the store's head
     #[arg(long, value_name = "L", requires = "text")]
     label: Option<String>,
@@ -146,10 +150,10 @@ impl QueryArguments {
         let snapshot = reader.snapshot();
         let detail = if self.explain { AnswerDetail::Explained } else { AnswerDetail::Plain };
         let mut writer = AnswerWriter::new(self.output.format, session.page, detail);
-        if self.score == "hybrid" {
-            return self.run_hybrid(&snapshot, writer, session);
+        if self.candidates_by.is_some() && self.score != "hybrid" {
+            return Err(Failure::Usage("--candidates-by belongs to --score hybrid".to_owned()));
         }
-        if self.score == "gradient" || self.question.sketch.is_some() {
+        if self.score != "learned" || self.question.sketch.is_some() {
             return self.run_gradients(&snapshot, writer, session);
         }
         if self.layers || self.without.is_some() || self.curvature.is_some() || self.label.is_some() {
@@ -183,35 +187,41 @@ impl QueryArguments {
         }
     }
 
-    fn run_hybrid(
+    /// How hybrid scores find candidates.
+    fn found_by(&self, snapshot: &Snapshot) -> Result<HybridCandidates<'_>, Failure> {
+        let by = self.candidates_by.as_deref();
+        let input = match (&self.question.text, &self.question.key) {
+            (Some(text), _) => Some(QueryInput::Text(text.clone())),
+            (None, Some(key)) => Some(QueryInput::Key(key.clone())),
+            (None, None) => None,
+        };
+        match input {
+            Some(input) if by != Some(CANDIDATES_BY[1]) && (by.is_some() || snapshot.has_embeddings()) => {
+                Ok(HybridCandidates::Embedding { input, column: None })
+            }
+            None if by == Some(CANDIDATES_BY[0]) => {
+                let text = "a sketch file has no embedding: leave --candidates-by away, or take codes";
+                Err(Failure::Usage(text.to_owned()))
+            }
+            _ => Ok(HybridCandidates::Codes),
+        }
+    }
+
+    /// Answers to some gradients, of all rows or of candidates.
+    fn answers(
         &self,
         snapshot: &Snapshot,
-        mut writer: AnswerWriter,
-        session: &mut Session<'_>,
-    ) -> Result<(), Failure> {
+        inputs: &[GradientInput<'_>],
+        session: &Session<'_>,
+    ) -> Result<Vec<Answer>, Failure> {
         let query = self.gradient_query();
-        let mut gradients = Vec::new();
-        let embedding = match (&self.question.text, &self.question.key, &self.label) {
-            (None, Some(key), _) => QueryInput::Key(key.clone()),
-            (Some(text), None, Some(label)) => {
-                let (text, label) = (text.clone(), label.clone());
-                let labelled = [LabelledText::Text { text: text.clone(), label }];
-                gradients.extend(snapshot.label_gradients(self.column.as_deref(), &labelled)?);
-                QueryInput::Text(text)
-            }
-            _ => {
-                let text = "hybrid scores need an embedding and a gradient: ask with TEXT --label L or --key K, or with --score gradient";
-                return Err(Failure::Usage(text.to_owned()));
-            }
-        };
-        let of_head = GradientInput::of_head(&embedding, &gradients);
-        let of_key = self.question.key.as_deref().map(GradientInput::Key);
-        let Some(gradient) = of_key.or(of_head.first().copied()) else {
-            return Err(Failure::Failed("the head gave no gradient".to_owned()));
-        };
-        let question = HybridQuestion { embedding: embedding.clone(), column: None, gradient };
-        let answers = snapshot.query_hybrid(&[question], &query, self.candidates, &session.cancel)?;
-        self.write_answers(&answers, &mut writer, session)
+        if self.score != "hybrid" {
+            return Ok(snapshot.query_gradients(inputs, &query, &session.cancel)?);
+        }
+        let candidates = self.found_by(snapshot)?;
+        let question = |gradient: &_| HybridQuestion { candidates: candidates.clone(), gradient: *gradient };
+        let questions: Vec<HybridQuestion<'_>> = inputs.iter().map(question).collect();
+        Ok(snapshot.query_hybrid(&questions, &query, self.candidates, &session.cancel)?)
     }
 
     fn run_gradients(
@@ -220,7 +230,6 @@ impl QueryArguments {
         mut writer: AnswerWriter,
         session: &mut Session<'_>,
     ) -> Result<(), Failure> {
-        let query = self.gradient_query();
         let bytes = match &self.question.sketch {
             Some(path) => Some((path, VectorFile::open(path, self.store.no_mmap)?)),
             None => None,
@@ -250,7 +259,7 @@ impl QueryArguments {
             writer = writer.of_several();
         }
         for inputs in inputs.chunks(QUERIES_TOGETHER) {
-            let answers = snapshot.query_gradients(inputs, &query, &session.cancel)?;
+            let answers = self.answers(snapshot, inputs, session)?;
             self.write_answers(&answers, &mut writer, session)?;
         }
         Ok(())

@@ -195,6 +195,21 @@ pub(super) fn mixed(mixing: &[MixingValue], vector: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
+/// U^T of some rows, landmarks x rows: the landmarks' factor L away from their products with the rows, by each row's factor.
+pub(super) fn through_landmarks(
+    block: &MemberGradients,
+    (chosen, factors, lower): (&MemberGradients, &[f64], &Mat<f64>),
+    factor: impl Fn(usize) -> f64,
+) -> Mat<f64> {
+    let count = factors.len();
+    let products = block.inner_products(chosen);
+    let mut through = Mat::from_fn(count, block.rows(), |landmark, row| {
+        products[row * count + landmark] * factors[landmark] * factor(row)
+    });
+    solve_lower_triangular_in_place(lower.as_ref(), through.as_mut(), Par::Seq);
+    through
+}
+
 /// U^T U, and the vectors h.
 fn sum_up(
     gradients: &MemberGradients,
@@ -211,12 +226,7 @@ fn sum_up(
     for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
         let rows: Vec<usize> = (first..gradients.rows().min(first + BLOCK_ROWS)).collect();
         let block = gradients.subset(&rows);
-        let products = block.inner_products(chosen);
-        // U^T of these rows: landmarks x rows.
-        let mut through = Mat::from_fn(count, rows.len(), |landmark, row| {
-            products[row * count + landmark] * factors[landmark] * factor(rows[row])
-        });
-        solve_lower_triangular_in_place(lower.as_ref(), through.as_mut(), Par::Seq);
+        let through = through_landmarks(&block, (chosen, factors, lower), |row| factor(rows[row]));
         matmul(&mut inner, Accum::Add, &through, through.transpose(), 1.0, Par::Seq);
         let mut whole = Vec::with_capacity(rows.len() * width);
         for (at, row) in rows.iter().enumerate() {

@@ -16,6 +16,7 @@
 //! | `landmark_error.rs` | how far scores through landmarks are from those of the whole inverse |
 //! | `landmark_lengths.rs` | how long whitened gradients are, as landmarks tell it |
 //! | `landmarks.rs` | the inverse over rows through a few of them |
+//! | `leading.rs` | the leading coordinates of half-whitened gradients |
 //! | `leave_one_out.rs` | what the other rows say of each row's label |
 //! | `margin.rs` | weights of the margin kernel |
 //! | `packed.rs` | a direction laid out for many rows, in f32 |
@@ -32,6 +33,7 @@ mod kind;
 mod landmark_error;
 mod landmark_lengths;
 mod landmarks;
+mod leading;
 mod leave_one_out;
 mod margin;
 mod packed;
@@ -47,6 +49,7 @@ pub use gradients::{MemberGradients, ModuleGradients};
 pub use kind::{CurvatureForm, CurvatureKind};
 pub use landmark_lengths::LandmarkLengths;
 pub use landmarks::{LandmarkFit, MixingValue, SumValue};
+pub use leading::LeadingFit;
 pub use leave_one_out::leave_one_out_ridge;
 pub use margin::MarginWeights;
 pub use packed::PackedDirection;

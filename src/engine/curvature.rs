@@ -6,6 +6,7 @@ use super::answer::curvature_title;
 use super::fit_file::FitHead;
 use super::gradient_error::GradientError;
 use super::gradient_rows::GradientRows;
+use super::member_codes::OpenCodes;
 use super::rows_of_fit::RowsOfFit;
 use super::snapshot::Snapshot;
 use crate::curvature::{
@@ -58,7 +59,7 @@ pub(super) struct OpenCurvature {
     pub(super) kind: CurvatureKind,
     pub(super) form: CurvatureForm,
     pub(super) head: FitHead,
-    file: Arc<SealedFile>,
+    pub(super) file: Arc<SealedFile>,
     /// Values of the diagonal, member by member.
     diagonal: Vec<Vec<f64>>,
     fitted: Option<FittedRows>,
@@ -72,6 +73,8 @@ pub(super) struct OpenCurvature {
     weights: Vec<Vec<MarginWeights>>,
     /// Squared lengths of whitened gradients, member by member, once they were asked for.
     pub(super) lengths: OnceLock<Vec<Vec<f64>>>,
+    /// What compares by codes, once it was asked for.
+    pub(super) codes: OnceLock<OpenCodes>,
 }
 
 impl std::fmt::Debug for OpenCurvature {
@@ -149,6 +152,7 @@ impl OpenCurvature {
             landmark_lengths: OnceLock::new(),
             weights: Vec::new(),
             lengths: OnceLock::new(),
+            codes: OnceLock::new(),
         };
         if kind == CurvatureKind::Margin {
             opened.weights = margin_weights(rows)?;
@@ -175,7 +179,7 @@ impl OpenCurvature {
         }
         let bytes = order.checked_mul(order).and_then(|values| values.checked_mul(4 * members as u64));
         for tag in [curvature_section::INVERSE, curvature_section::INVERSE_REST] {
-            if Some(section(&self.file, tag)?.len() as u64) != bytes {
+            if Some(self.bytes(tag)?.len() as u64) != bytes {
                 return Err(self
                     .file
                     .content_error(format!("it has not an inverse of {order} rows for each member")));
@@ -192,21 +196,36 @@ impl OpenCurvature {
         let layout = rows.schema.layout();
         let count = self.head.landmarks;
         let members = layout.members() as usize;
-        let bytes = section(&self.file, curvature_section::LANDMARKS)?;
-        let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
-        let unlike = || self.file.content_error("its landmarks do not fit its column");
-        let split = bytes.split_at_checked(count.saturating_mul(4 * layout.width()));
+        let factors = self.numbers(curvature_section::WEIGHTS)?;
+        let landmarks = self.landmark_gradients(rows, &factors)?;
         // From here on the number of landmarks is known to be that of a file's bytes.
-        let (values, terms) = split.filter(|_| count > 0).ok_or_else(unlike)?;
         let parameters = MemberGradients::empty(layout).parameters() as usize;
         let lengths = [
-            (terms.len(), 4 * count * layout.terms_a_row()),
-            (factors.len(), count * members),
-            (section(&self.file, curvature_section::MIXING)?.len(), 8 * members * count * count),
-            (section(&self.file, curvature_section::SUMS)?.len(), 4 * members * count * parameters),
+            (self.bytes(curvature_section::MIXING)?.len(), 8 * members * count * count),
+            (self.bytes(curvature_section::SUMS)?.len(), 4 * members * count * parameters),
         ];
         if lengths.iter().any(|(found, expected)| found != expected) {
-            return Err(unlike().into());
+            return Err(self.file.content_error("its landmarks do not fit its column").into());
+        }
+        Ok(landmarks)
+    }
+
+    /// The landmarks' gradients with their factors, member by member.
+    pub(super) fn landmark_gradients(
+        &self,
+        rows: &GradientRows<'_>,
+        factors: &[f64],
+    ) -> Result<Vec<(MemberGradients, Vec<f64>)>, FileError> {
+        let layout = rows.schema.layout();
+        let count = self.head.landmarks;
+        let bytes = self.bytes(curvature_section::LANDMARKS)?;
+        let unlike = || self.file.content_error("its landmarks do not fit its column");
+        let split = bytes.split_at_checked(count.saturating_mul(4 * layout.width()));
+        let (values, terms) = split.filter(|_| count > 0).ok_or_else(unlike)?;
+        if terms.len() != 4 * count * layout.terms_a_row()
+            || factors.len() != count * layout.members() as usize
+        {
+            return Err(unlike());
         }
         let decoded = SketchRows {
             values: values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect(),
@@ -230,8 +249,8 @@ impl OpenCurvature {
     ) -> Result<Option<(&MemberGradients, Vec<f64>)>, FileError> {
         let Some((gradients, factors)) = self.landmarks.get(member) else { return Ok(None) };
         let (count, parameters) = (factors.len(), gradients.parameters() as usize);
-        let mixing = section(&self.file, curvature_section::MIXING)?.as_chunks::<8>().0;
-        let sums = section(&self.file, curvature_section::SUMS)?.as_chunks::<4>().0;
+        let mixing = self.bytes(curvature_section::MIXING)?.as_chunks::<8>().0;
+        let sums = self.bytes(curvature_section::SUMS)?.as_chunks::<4>().0;
         // Their lengths were checked when the file was opened.
         let mixing = &mixing[member * count * count..(member + 1) * count * count];
         let sums = &sums[member * count * parameters..(member + 1) * count * parameters];
@@ -243,7 +262,7 @@ impl OpenCurvature {
         let count = self.record.rows as usize;
         let layout = rows.schema.layout();
         let members = layout.members() as usize;
-        let factors = numbers(section(&self.file, curvature_section::WEIGHTS)?);
+        let factors = self.numbers(curvature_section::WEIGHTS)?;
         if factors.len() != count * members {
             return Err(self.file.content_error("it has not one factor for each row").into());
         }
@@ -270,6 +289,16 @@ impl OpenCurvature {
         Ok(FittedRows { of_fit, gradients, factors, removals })
     }
 
+    /// Bytes of a section.
+    pub(super) fn bytes(&self, tag: u32) -> Result<&[u8], FileError> {
+        section(&self.file, tag)
+    }
+
+    /// Values of a section of f64 values.
+    pub(super) fn numbers(&self, tag: u32) -> Result<Vec<f64>, FileError> {
+        Ok(numbers(self.bytes(tag)?))
+    }
+
     /// The rows of the fit.
     pub(super) fn rows_of_fit(&self, rows: &GradientRows<'_>) -> Result<&RowsOfFit, FileError> {
         if let Some(fitted) = &self.fitted {
@@ -287,7 +316,7 @@ impl OpenCurvature {
         if self.file.section(curvature_section::LENGTHS).is_none() {
             return Ok(None);
         }
-        let lengths = numbers(section(&self.file, curvature_section::LENGTHS)?);
+        let lengths = self.numbers(curvature_section::LENGTHS)?;
         let count = self.record.rows as usize;
         let is_length = |value: &f64| value.is_finite() && *value >= 0.0;
         if count == 0 || lengths.len() != count * members || !lengths.iter().all(is_length) {
@@ -305,7 +334,7 @@ impl OpenCurvature {
         let known = match self.landmark_lengths.get() {
             Some(known) => known,
             None => {
-                let mixing = section(&self.file, curvature_section::MIXING)?.as_chunks::<8>().0;
+                let mixing = self.bytes(curvature_section::MIXING)?.as_chunks::<8>().0;
                 let open = |(member, (chosen, factors)): (usize, &(MemberGradients, Vec<f64>))| {
                     let size = factors.len() * factors.len();
                     // Its length was checked when the file was opened.
@@ -327,7 +356,7 @@ impl OpenCurvature {
     pub(super) fn inverse(&self, member: usize) -> Result<SymmetricView<'_>, FileError> {
         let members = self.head.damping.len().max(1);
         let of_member = |tag: u32| {
-            let values = section(&self.file, tag)?.as_chunks::<4>().0;
+            let values = self.bytes(tag)?.as_chunks::<4>().0;
             let size = values.len() / members;
             let own = values.get(member * size..(member + 1) * size);
             own.ok_or_else(|| self.file.content_error("it has not one inverse for each member"))

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::curvature::OpenCurvature;
-use super::fit_file::{FileParts, FitHead, FitInput, MemberFit};
+use super::fit_codes::fit_codes;
+use super::fit_file::{Beside, FileParts, FitHead, FitInput, MemberFit};
 use super::fit_lengths::fit_lengths;
 use super::gradient_error::GradientError;
 use super::gradient_query::{GradientInput, GradientQuery};
@@ -11,7 +12,7 @@ use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
 use super::options::Watch;
 use super::snapshot::Snapshot;
 use super::store::Store;
-use crate::base::limits::{DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
+use crate::base::limits::{CODE_COORDINATES_MAX, DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
 use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
@@ -31,6 +32,9 @@ pub struct FitOptions {
     pub form: Option<CurvatureForm>,
     /// Rows that stand for all of them in the landmarks form; `None`: [`LANDMARKS_DEFAULT`].
     pub landmarks: Option<usize>,
+    /// Keep 8-bit codes of that many leading coordinates of each row's half-whitened gradients, by which hybrid scores find candidates;
+    /// `None`: no codes.
+    pub codes: Option<usize>,
     /// Damping as a share of the trace (`fisher`, `margin`) or of each module's mean (`diagonal`); `None`: what was
     /// measured to be best.
     pub damping: Option<f64>,
@@ -60,10 +64,21 @@ pub struct FitReport {
     /// Of the landmarks form: how far the first member's scores of some rows are from those of the whole inverse, as a share of
     /// these (root mean squares over all rows).
     pub landmark_error: Option<f64>,
+    /// Codes that were kept.
+    pub codes: Option<CodesReport>,
     /// Bytes of its file.
     pub bytes: u64,
     /// The commit that holds it.
     pub commit: CommitSeq,
+}
+
+/// Codes that a fit kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CodesReport {
+    /// Coordinates of each row and member.
+    pub coordinates: usize,
+    /// How much of the first member's summed squared coordinates they hold, 0 to 1.
+    pub share: f64,
 }
 
 /// Rows that are asked about to tell the error of landmarks.
@@ -96,14 +111,20 @@ impl Store {
         });
         watch.progress.end();
         let (input, fits) = fitted?;
-        let head = head_of(&rows, &input, &fits);
-        let damping = head.damping.clone();
         let told = snapshot.inner.context.pool.install(|| {
-            Ok::<_, GradientError>((landmark_error(&input, &fits)?, fit_lengths(&input, &fits)?))
+            let codes = options.codes.map(|most| fit_codes(&input, &fits, most)).transpose()?;
+            let beside = Beside { lengths: fit_lengths(&input, &fits)?, codes: codes.unwrap_or_default() };
+            Ok::<_, GradientError>((landmark_error(&input, &fits)?, beside))
         });
-        let (landmark_error, lengths) = told?;
+        let (landmark_error, beside) = told?;
+        let head = head_of(&rows, &input, &fits, &beside);
+        let damping = head.damping.clone();
+        let codes = beside
+            .codes
+            .first()
+            .map(|codes| CodesReport { coordinates: codes.fit.coordinates, share: codes.fit.share });
         let parameters = input.members.first().map_or(0, |(gradients, _)| gradients.parameters());
-        let record = self.keep_curvature(rows.column.id, &head, &input, (&fits, &lengths))?;
+        let record = self.keep_curvature(rows.column.id, &head, &input, (&fits, &beside))?;
         Ok(FitReport {
             version: record.version,
             column: rows.column.name.clone(),
@@ -115,6 +136,7 @@ impl Store {
             parameters,
             damping,
             landmark_error,
+            codes,
             bytes: record.file.length,
             commit: record.commit,
         })
@@ -126,7 +148,7 @@ impl Store {
         column: ColumnId,
         head: &FitHead,
         input: &FitInput,
-        (fits, lengths): (&[MemberFit], &[Vec<f64>]),
+        (fits, beside): (&[MemberFit], &Beside),
     ) -> Result<CurvatureRecord, GradientError> {
         let head_bytes = head_bytes(head)?;
         // Only now, so that others may write while the fit is computed; files are written under it, so that nobody
@@ -137,9 +159,9 @@ impl Store {
         }
         let version = transaction.next.store.next_curvature;
         let storage = self.context.storage.as_ref();
-        let parts = FileParts::new(input, fits, lengths);
+        let parts = FileParts::new(input, fits, beside);
         let written =
-            write_curvature_file(storage, version, column, &parts.sections(&head_bytes, input, fits));
+            write_curvature_file(storage, version, column, &parts.sections(&head_bytes, input, fits, beside));
         let file = written.inspect_err(|_| self.ledger.discard_uncommitted())?;
         let record = CurvatureRecord {
             version,
@@ -159,7 +181,7 @@ impl Store {
     }
 }
 
-fn head_of(rows: &GradientRows<'_>, input: &FitInput, fits: &[MemberFit]) -> FitHead {
+fn head_of(rows: &GradientRows<'_>, input: &FitInput, fits: &[MemberFit], beside: &Beside) -> FitHead {
     FitHead {
         kind: input.kind.name().to_owned(),
         form: input.form.name().to_owned(),
@@ -167,6 +189,7 @@ fn head_of(rows: &GradientRows<'_>, input: &FitInput, fits: &[MemberFit]) -> Fit
         schema: rows.schema.fingerprint().to_string(),
         zero_rows: input.zero_rows,
         landmarks: input.landmarks.len(),
+        codes: beside.codes.first().map_or(0, |codes| codes.fit.coordinates),
     }
 }
 
@@ -220,7 +243,8 @@ impl Snapshot {
     ) -> Result<OpenCurvature, GradientError> {
         const VERSION: u64 = 1;
         let fits = self.inner.context.pool.install(|| fit(input, Some(ratio), watch))?;
-        let head = head_of(rows, input, &fits);
+        let beside = Beside::default();
+        let head = head_of(rows, input, &fits, &beside);
         let head_bytes = head_bytes(&head)?;
         let storage = SimulatedStorage::new();
         storage.create_folder(CURVATURE_FOLDER).map_err(|source| FileError::Io {
@@ -229,8 +253,8 @@ impl Snapshot {
             source,
         })?;
         // Scores of the kind `dot` are all that is asked of it.
-        let parts = FileParts::new(input, &fits, &[]);
-        let sections = parts.sections(&head_bytes, input, &fits);
+        let parts = FileParts::new(input, &fits, &beside);
+        let sections = parts.sections(&head_bytes, input, &fits, &beside);
         let file = write_curvature_file(&storage, VERSION, rows.column.id, &sections)?;
         let record = CurvatureRecord {
             version: VERSION,
@@ -282,10 +306,23 @@ fn gather(
         )));
     }
     let kind = choose_kind(rows, options)?;
+    match options.codes {
+        Some(_) if kind == CurvatureKind::Diagonal => {
+            return Err(GradientError::mismatch(
+                "codes are kept with identity, fisher and margin, not with diagonal",
+            ));
+        }
+        Some(most) if !(1..=CODE_COORDINATES_MAX).contains(&most) => {
+            return Err(GradientError::mismatch(format!(
+                "codes of {most} coordinates were asked for: take 1 to {CODE_COORDINATES_MAX}"
+            )));
+        }
+        _ => {}
+    }
     let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
     let form = choose_form(kind, options.form, live, parameters)?;
     let mut input = read_gradients(rows, (kind, form), watch)?;
-    if form == CurvatureForm::Landmarks {
+    if form == CurvatureForm::Landmarks || options.codes.is_some() {
         choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;
     }
     Ok(input)

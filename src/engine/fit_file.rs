@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::member_codes::MemberCodes;
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
     PrimalFit, SymmetricView,
@@ -19,6 +20,9 @@ pub(super) struct FitHead {
     pub(super) zero_rows: u64,
     #[serde(default)]
     pub(super) landmarks: usize,
+    /// Coordinates of each row's codes.
+    #[serde(default)]
+    pub(super) codes: usize,
 }
 
 impl FitHead {
@@ -75,6 +79,15 @@ impl MemberFit {
     }
 }
 
+/// What is kept of the rows of a fit beside it.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Squared lengths of their whitened gradients, member by member; none of the dual form.
+    pub(super) lengths: Vec<Vec<f64>>,
+    /// Codes, member by member; none if none are asked for.
+    pub(super) codes: Vec<MemberCodes>,
+}
+
 /// Bytes of the smaller sections.
 pub(super) struct FileParts {
     key_ends: Vec<u8>,
@@ -83,11 +96,12 @@ pub(super) struct FileParts {
     weights: Vec<u8>,
     diagonal: Vec<u8>,
     lengths: Vec<u8>,
+    code_factors: Vec<u8>,
+    code_scales: Vec<u8>,
 }
 
 impl FileParts {
-    /// `lengths` are squared lengths of the rows' whitened gradients, member by member; none if they are not kept.
-    pub(super) fn new(input: &FitInput, fits: &[MemberFit], lengths: &[Vec<f64>]) -> Self {
+    pub(super) fn new(input: &FitInput, fits: &[MemberFit], beside: &Beside) -> Self {
         let (mut end, mut key_ends) = (0_u64, Vec::new());
         for key in &input.keys {
             end += key.len() as u64;
@@ -111,7 +125,13 @@ impl FileParts {
             prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
             weights,
             diagonal,
-            lengths: lengths.iter().flat_map(|lengths| bytes(lengths)).collect(),
+            lengths: beside.lengths.iter().flat_map(|lengths| bytes(lengths)).collect(),
+            code_factors: beside.codes.iter().flat_map(|codes| bytes(&codes.fit.factors)).collect(),
+            code_scales: beside
+                .codes
+                .iter()
+                .flat_map(|codes| codes.scales.iter().flat_map(|scale| scale.to_le_bytes()))
+                .collect(),
         }
     }
 
@@ -121,6 +141,7 @@ impl FileParts {
         head: &'a [u8],
         input: &'a FitInput,
         fits: &'a [MemberFit],
+        beside: &'a Beside,
     ) -> Vec<(u32, Vec<&'a [u8]>)> {
         let mut sections: Vec<(u32, Vec<&[u8]>)> = vec![(curvature_section::HEAD, vec![head])];
         sections.push((curvature_section::KEYS, vec![&self.key_ends, &self.key_bytes]));
@@ -139,9 +160,12 @@ impl FileParts {
             .iter()
             .filter_map(|fit| if let MemberFit::Landmarks(fit) = fit { Some(fit) } else { None })
             .collect();
-        if !through.is_empty() {
+        let codes = &beside.codes;
+        if !through.is_empty() || !codes.is_empty() {
             let (values, terms) = &input.landmark_rows;
             sections.push((curvature_section::LANDMARKS, vec![values, terms]));
+        }
+        if !through.is_empty() {
             let mixing = through.iter().map(|fit| fit.mixing.as_flattened()).collect();
             sections.push((curvature_section::MIXING, mixing));
             sections
@@ -152,6 +176,14 @@ impl FileParts {
         }
         if !self.lengths.is_empty() {
             sections.push((curvature_section::LENGTHS, vec![&self.lengths]));
+        }
+        if !codes.is_empty() {
+            sections.push((curvature_section::CODE_FACTORS, vec![&self.code_factors]));
+            let matrices = codes.iter().map(|codes| codes.fit.matrix.as_flattened()).collect();
+            sections.push((curvature_section::CODE_MATRIX, matrices));
+            sections
+                .push((curvature_section::CODES, codes.iter().map(|codes| codes.codes.as_slice()).collect()));
+            sections.push((curvature_section::CODE_SCALES, vec![&self.code_scales]));
         }
         sections
     }

@@ -325,7 +325,7 @@ impl Snapshot {
     }
 
     /// Live rows of each segment for which an expression is true; all live ones without.
-    fn chosen_rows(
+    pub(super) fn chosen_rows(
         &self,
         rows: &GradientRows<'_>,
         filter: Option<&str>,

@@ -36,7 +36,7 @@ pub(super) struct Ranking<'a> {
 }
 
 /// Scores of the rows of each segment.
-type SegmentScores = Vec<Vec<f64>>;
+pub(super) type SegmentScores = Vec<Vec<f64>>;
 
 /// The strongest of the eligible rows at both ends, with their scores in f64; the scores of all rows as they are known, and their
 /// mean and deviation.
@@ -138,12 +138,13 @@ fn for_chunks<'a, T: Send>(
     results
 }
 
-fn by_segment(ranking: &Ranking<'_>, scores: &QuestionScores) -> SegmentScores {
+/// The scores as they are known, segment by segment.
+pub(super) fn by_segment(ranking: &Ranking<'_>, scores: &QuestionScores) -> SegmentScores {
     ranking.rows.segments.iter().map(|segment| scores.of_segment(segment)).collect()
 }
 
 /// The strongest rows at each end by the scores given.
-fn select(
+pub(super) fn select(
     ranking: &Ranking<'_>,
     all: &[Vec<f64>],
     eligible: &[RowSet],

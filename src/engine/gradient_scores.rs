@@ -59,21 +59,10 @@ pub(super) fn scores(
         let exactly = Wanted { precision: Precision::Exact, ..wanted };
         return self::scores(rows, curvature, asked, exactly, cancel);
     }
-    if wanted.kind != ScoreKind::Dot {
-        let lengths = lengths(rows, curvature, cancel)?;
-        for question in &mut scores {
-            let members = question.questions.iter().zip(&question.numbers);
-            for (raw, (own, number)) in question.raw.iter_mut().zip(members) {
-                for (score, length) in raw.iter_mut().zip(&lengths[*number]) {
-                    *score = divided(*score, wanted.kind, own.length, *length);
-                }
-            }
-        }
-    }
     let live =
         if wanted.is_standardised && asked.members.len() > 1 { rows.live_places() } else { Vec::new() };
     for question in &mut scores {
-        question.standards = question.raw.iter().map(|raw| Standard::of(raw, &live)).collect();
+        question.normalise(rows, curvature, &live, cancel)?;
     }
     Ok(scores)
 }
@@ -151,6 +140,42 @@ impl Standard {
 }
 
 impl QuestionScores {
+    /// Makes what stands for each member's scores scores of the kind that is wanted, and takes means and deviations from the rows at the
+    /// places `live`.
+    fn normalise(
+        &mut self,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        live: &[usize],
+        cancel: &Cancel,
+    ) -> Result<(), GradientError> {
+        if self.wanted.kind != ScoreKind::Dot {
+            let lengths = lengths(rows, curvature, cancel)?;
+            let members = self.questions.iter().zip(&self.numbers);
+            for (raw, (own, number)) in self.raw.iter_mut().zip(members) {
+                for (score, length) in raw.iter_mut().zip(&lengths[*number]) {
+                    *score = divided(*score, self.wanted.kind, own.length, *length);
+                }
+            }
+        }
+        self.standards = self.raw.iter().map(|raw| Standard::of(raw, live)).collect();
+        Ok(())
+    }
+
+    /// Takes what is nearly each member's scores of all places, before they are normalised.
+    pub(super) fn take_raw(
+        &mut self,
+        raw: Vec<Vec<f64>>,
+        rows: &GradientRows<'_>,
+        curvature: &OpenCurvature,
+        cancel: &Cancel,
+    ) -> Result<(), GradientError> {
+        self.raw = raw;
+        let is_standardised = self.wanted.is_standardised && self.numbers.len() > 1;
+        let live = if is_standardised { rows.live_places() } else { Vec::new() };
+        self.normalise(rows, curvature, &live, cancel)
+    }
+
     /// The score of the row at a place: the mean over members.
     pub(super) fn score(&self, place: usize) -> f64 {
         let members = self.raw.iter().zip(&self.standards);

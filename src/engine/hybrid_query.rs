@@ -6,6 +6,7 @@ use super::answer::{Answer, Query, QueryInput, QueryStages};
 use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_query::{GradientInput, GradientQuery};
+use super::gradient_ranking::{Ranking, by_segment, select};
 use super::gradient_rows::GradientRows;
 use super::gradient_scores::{QuestionScores, ask};
 use super::query_error::QueryError;
@@ -13,6 +14,7 @@ use super::scan::Keys;
 use super::snapshot::Snapshot;
 use crate::attribution::{Moments, ScoreChunk, ScoredRow, Selection, Side};
 use crate::base::{Cancel, RowId, drawn_numbers};
+use crate::format::ColumnKind;
 
 /// Rows whose scores say how far those of a question spread, where there are more than these.
 const SAMPLE_ROWS: usize = 2000;
@@ -20,13 +22,27 @@ const SAMPLE_ROWS: usize = 2000;
 /// Decides which rows those are.
 const SAMPLE_SEED: u64 = 0x7370_7265_6164;
 
-/// A question: rows whose embeddings are most like its own are candidates, and their gradient scores decide.
+/// How candidates are found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum HybridCandidates<'a> {
+    /// The rows whose embeddings have the highest dot products with one.
+    Embedding {
+        /// The embedding, or what it is made of.
+        input: QueryInput,
+        /// The embedding column; `None`: the only one.
+        column: Option<&'a str>,
+    },
+    /// The rows at the wanted ends by 8-bit codes of their half-whitened gradients, which a fit may keep
+    /// ([`FitOptions::codes`](super::FitOptions::codes)); half of them at each end where both are wanted.
+    Codes,
+}
+
+/// A question: some rows are candidates, and their gradient scores decide.
 #[derive(Clone)]
 pub struct HybridQuestion<'a> {
-    /// What candidates are found by.
-    pub embedding: QueryInput,
-    /// The embedding column; `None`: the only one.
-    pub column: Option<&'a str>,
+    /// How candidates are found.
+    pub candidates: HybridCandidates<'a>,
     /// What they are scored by.
     pub gradient: GradientInput<'a>,
 }
@@ -37,12 +53,19 @@ struct Candidates {
     scores: Vec<f64>,
     /// Of the scores of some rows.
     moments: Moments,
-    column: String,
+    /// How they were found.
+    found: String,
 }
 
 impl Snapshot {
-    /// The rows with the strongest influence on each question, among as many candidates as are told: the rows with the highest
-    /// dot products of embeddings, of those that pass the filter.
+    /// Whether a column of the store holds embeddings.
+    pub fn has_embeddings(&self) -> bool {
+        let mut columns = self.inner.state.store.columns.iter();
+        columns.any(|column| matches!(column.kind, ColumnKind::Embedding(_)))
+    }
+
+    /// The rows with the strongest influence on each question, among as many candidates as are told, of the rows that pass the
+    /// filter.
     ///
     /// Candidates' scores are those of [`query_gradients`](Self::query_gradients) but for the means and deviations of members, which
     /// are those of some thousand rows drawn by a fixed seed (of all where there are no more).
@@ -51,7 +74,8 @@ impl Snapshot {
     /// See [`GradientError`]; parts of layers and predicted changes are not told.
     ///
     /// # Complexity
-    /// That of a learned query, and O(candidates x parameters) a member; in the dual form O(candidates x rows of the fit).
+    /// That of a learned query, or a byte for each row, member and coordinate by codes; and O(candidates x parameters) a member, in the dual
+    /// form O(candidates x rows of the fit).
     pub fn query_hybrid(
         &self,
         questions: &[HybridQuestion<'_>],
@@ -93,11 +117,7 @@ impl Snapshot {
                 curvature: Some(curvature),
                 kind: query.kind,
                 plan: "candidates",
-                plan_reason: format!(
-                    "{} candidates by embedding column {:?}",
-                    found.places.len(),
-                    found.column
-                ),
+                plan_reason: format!("{} candidates by {}", found.places.len(), found.found),
                 rows: live,
                 eligible_rows: found.places.len() as u64,
                 segments: rows.segments.len(),
@@ -151,31 +171,84 @@ impl Snapshot {
         count: usize,
         cancel: &Cancel,
     ) -> Result<(Candidates, String), GradientError> {
-        let learned = Query {
-            k: count,
-            side: Side::Proponents,
-            filter: query.filter.clone(),
-            column: question.column.map(str::to_owned),
-            ..Query::new(question.embedding.clone())
+        let by_embedding = match &question.candidates {
+            HybridCandidates::Embedding { input, column } => {
+                Some(self.near_places(rows, (input, *column), query, count, cancel)?)
+            }
+            HybridCandidates::Codes => None,
         };
-        let (ranked, column) = self.strongest(&learned, cancel)?;
-        let place = |row: &ScoredRow| rows.place_of(row.segment, row.row);
-        let mut places: Vec<usize> = ranked.proponents.iter().filter_map(place).collect();
-        places.sort_unstable();
         self.inner.context.pool.install(|| {
             let curvature = self.curvature(rows, query.curvature)?;
             let asked = self.asked(rows, &[question.gradient], &query.only_members)?;
             let is_fitted =
                 |place: &usize| curvature.fitted().is_some_and(|fitted| fitted.number(*place).is_some());
-            let has_others = !places.iter().chain(sample).all(is_fitted);
+            let has_others = match &by_embedding {
+                Some((places, _)) => !places.iter().chain(sample).all(is_fitted),
+                None => curvature.fitted().is_none_or(|fitted| (fitted.rows() as u64) < rows.live_rows()),
+            };
             let mut scores = ask(rows, &curvature, &asked, query.wanted(), has_others, cancel)?;
-            let Some(scores) = scores.pop() else {
+            let Some(mut scores) = scores.pop() else {
                 return Err(GradientError::mismatch("nothing was asked"));
             };
+            let (places, found) = match by_embedding {
+                Some((places, column)) => (places, format!("embedding column {column:?}")),
+                None => {
+                    let (side, k) = (query.side, count);
+                    let asked = (&asked, 0);
+                    let curvature = &*curvature;
+                    let ranking = Ranking { snapshot: self, rows, curvature, side, k, asked, cancel };
+                    let coordinates = curvature.head.codes;
+                    let places = by_codes(&ranking, &mut scores, query.filter.as_deref())?;
+                    (places, format!("codes of {coordinates} coordinates"))
+                }
+            };
             let (scores, moments) = of_candidates(scores, rows, &curvature, (&places, sample), cancel)?;
-            Ok((Candidates { places, scores, moments, column }, curvature.title_now(rows)))
+            Ok((Candidates { places, scores, moments, found }, curvature.title_now(rows)))
         })
     }
+
+    /// Places of the rows whose embeddings are most like one, ascending, and the name of their column.
+    fn near_places(
+        &self,
+        rows: &GradientRows<'_>,
+        (input, column): (&QueryInput, Option<&str>),
+        query: &GradientQuery,
+        count: usize,
+        cancel: &Cancel,
+    ) -> Result<(Vec<usize>, String), GradientError> {
+        let learned = Query {
+            k: count,
+            side: Side::Proponents,
+            filter: query.filter.clone(),
+            column: column.map(str::to_owned),
+            ..Query::new(input.clone())
+        };
+        let (ranked, column) = self.strongest(&learned, cancel)?;
+        let place = |row: &ScoredRow| rows.place_of(row.segment, row.row);
+        let mut places: Vec<usize> = ranked.proponents.iter().filter_map(place).collect();
+        places.sort_unstable();
+        Ok((places, column))
+    }
+}
+
+/// Places of the rows at the wanted ends by their codes, ascending.
+fn by_codes(
+    ranking: &Ranking<'_>,
+    scores: &mut QuestionScores,
+    filter: Option<&str>,
+) -> Result<Vec<usize>, GradientError> {
+    let Ranking { snapshot, rows, curvature, side, k, asked: (asked, _), cancel } = ranking;
+    let raw = curvature.code_scores(rows, asked, cancel)?;
+    scores.take_raw(raw, rows, curvature, cancel)?;
+    let has_both = side.has_proponents() && side.has_opponents();
+    let count = if has_both { k.div_ceil(2) } else { *k };
+    let eligible = snapshot.chosen_rows(rows, filter)?;
+    let ranked = select(ranking, &by_segment(ranking, scores), &eligible, count)?;
+    let hits = ranked.proponents.iter().chain(&ranked.opponents);
+    let mut places: Vec<usize> = hits.filter_map(|row| rows.place_of(row.segment, row.row)).collect();
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
 }
 
 /// Scores of the candidates, and moments of those of the sample.

@@ -21,9 +21,11 @@
 //! | `encoders.rs` | the encoder of each column: built in, given, fitted at the first rows |
 //! | `filling.rs` | what an import brings beside keys and texts |
 //! | `fit.rs` | fitting a curvature to the gradients of a column |
+//! | `fit_codes.rs` | codes of half-whitened gradients, computed with a fit |
 //! | `fit_file.rs` | what a fit keeps, and its bytes in a curvature file |
 //! | `fit_lengths.rs` | lengths of whitened gradients, computed with a fit |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
+//! | `gradient_codes.rs` | nearly the scores of all rows, by codes |
 //! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
 //! | `gradient_error.rs` | what can keep gradients from being fitted or asked about |
 //! | `gradient_lengths.rs` | how long each row's whitened gradient is |
@@ -45,6 +47,7 @@
 //! | `lanes.rs` | encoding on every device at once |
 //! | `ledger.rs` | the writer and its newest state, shared with what works beside the store |
 //! | `matrix_column.rs` | vectors of a matrix to a column file, on a thread of their own |
+//! | `member_codes.rs` | 8-bit codes of coordinates, row by row |
 //! | `merge.rs` | several segments written anew as one |
 //! | `options.rs` | what callers say when they create, open and fill a store |
 //! | `packing.rs` | texts to encoding tasks |
@@ -94,9 +97,11 @@ mod derived;
 mod encoders;
 mod filling;
 mod fit;
+mod fit_codes;
 mod fit_file;
 mod fit_lengths;
 mod gather;
+mod gradient_codes;
 mod gradient_column;
 mod gradient_error;
 mod gradient_lengths;
@@ -119,6 +124,7 @@ mod labelled_table;
 mod lanes;
 mod ledger;
 mod matrix_column;
+mod member_codes;
 mod merge;
 mod options;
 mod packing;
@@ -159,12 +165,12 @@ pub use compact::CompactReport;
 pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
-pub use fit::{FitOptions, FitReport};
+pub use fit::{CodesReport, FitOptions, FitReport};
 pub use gradient_column::{GradientColumn, GradientHead};
 pub use gradient_error::GradientError;
 pub use gradient_query::{GradientInput, GradientQuery, MemberScores};
 pub use head_column::{HeadColumn, LabelledRow, LabelledText};
-pub use hybrid_query::HybridQuestion;
+pub use hybrid_query::{HybridCandidates, HybridQuestion};
 pub use import::{Import, ImportError, ImportReport};
 pub use indexing::{IndexError, IndexReport};
 pub use ingest_report::{Committed, IngestCommit, IngestError, IngestReport};

@@ -50,6 +50,14 @@ pub mod curvature_section {
     pub const INVERSE_REST: u32 = 10;
     /// f64 of each member: squared lengths of the whitened gradients of the rows of the fit.
     pub const LENGTHS: u32 = 11;
+    /// f64 of each member: the factors that scale the gradients of the landmarks, for codes.
+    pub const CODE_FACTORS: u32 = 12;
+    /// f32 of each member: what makes coordinates of products with the landmarks, row by row.
+    pub const CODE_MATRIX: u32 = 13;
+    /// i8 of each member: coordinates of the rows of the fit, padded.
+    pub const CODES: u32 = 14;
+    /// f32 of each member: what each row's codes are multiplied by.
+    pub const CODE_SCALES: u32 = 15;
 }
 
 /// A header that no column file can have.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use ascribe::base::Cancel;
 use ascribe::curvature::{CurvatureForm, CurvatureKind};
-use ascribe::engine::{FitOptions, GradientError, QueryError, Reader, Store, TransactionError};
+use ascribe::engine::{
+    FitOptions, GradientError, GradientInput, HybridCandidates, HybridQuestion, QueryError, Reader, Store,
+    TransactionError,
+};
 use ascribe::format::{
     CurvatureRecord, Manifest, curvature_section, decode_current, decode_manifest, encode_manifest,
     manifest_name,
@@ -42,6 +45,10 @@ const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 6] = [
             curvature_section::MIXING,
             curvature_section::SUMS,
             LENGTHS,
+            curvature_section::CODE_FACTORS,
+            curvature_section::CODE_MATRIX,
+            curvature_section::CODES,
+            curvature_section::CODE_SCALES,
         ],
     ),
 ];
@@ -76,7 +83,8 @@ fn publish(storage: &SimulatedStorage, manifest: &Manifest) {
 fn closed(kind: CurvatureKind, form: Option<CurvatureForm>) -> (SimulatedStorage, CurvatureRecord) {
     let rows = Gradients::of_file(TRAIN);
     let mut scene = Scene::of_rows(&rows.of_rows(0..14));
-    scene.try_fit(&FitOptions { kind: Some(kind), form, ..FitOptions::default() }).unwrap();
+    let codes = has_codes(form).then_some(5);
+    scene.try_fit(&FitOptions { kind: Some(kind), form, codes, ..FitOptions::default() }).unwrap();
     scene.import(&rows.of_rows(14..20));
     scene.delete(&rows.of_rows([2, 16]).keys);
     let storage = scene.verify();
@@ -84,11 +92,26 @@ fn closed(kind: CurvatureKind, form: Option<CurvatureForm>) -> (SimulatedStorage
     (storage, record)
 }
 
-/// Scores of a store as readers see it.
+/// Whether codes are kept beside a fit: one has every section there is.
+fn has_codes(form: Option<CurvatureForm>) -> bool {
+    form == Some(CurvatureForm::Landmarks)
+}
+
+/// Scores of a store as readers see it, and of candidates by codes where there are some.
 fn ask(storage: &SimulatedStorage, kind: CurvatureKind) -> Result<Vec<Vec<f64>>, GradientError> {
     let reader = Reader::open(medium(storage), options()).unwrap();
     let query = ascribe::engine::GradientQuery { kind: ascribe::attribution::ScoreKind::Cosine, ..by(kind) };
-    scores(&reader.snapshot(), &Gradients::of_file(QUERIES), &query)
+    let (snapshot, queries) = (reader.snapshot(), Gradients::of_file(QUERIES));
+    let mut found = scores(&snapshot, &queries, &query)?;
+    if has_codes(CurvatureForm::from_name(&published(storage).store.curvatures[0].form)) {
+        let gradient = GradientInput::Source { source: &queries, row: 0 };
+        let question = HybridQuestion { candidates: HybridCandidates::Codes, gradient };
+        snapshot.score_hybrid(&[question], &query, 7, &Cancel::new(), |_, scores| {
+            found.push(scores.to_vec());
+            Ok::<(), GradientError>(())
+        })?;
+    }
+    Ok(found)
 }
 
 fn is_of_file(error: &GradientError) -> bool {

@@ -8,7 +8,7 @@ use ascribe::curvature::{CurvatureForm, CurvatureKind};
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{
     Answer, ColumnDefinition, CreateOptions, FitOptions, GradientError, GradientInput, GradientQuery,
-    HybridQuestion, Import, MemberScores, OnDuplicate, QueryInput, Store, Watch,
+    HybridCandidates, HybridQuestion, Import, MemberScores, OnDuplicate, QueryInput, Store, Watch,
 };
 use ascribe::sources::Matrix;
 use ascribe::storage::SimulatedStorage;
@@ -64,7 +64,13 @@ fn both(kind: CurvatureKind, form: Option<CurvatureForm>, fitted: usize) -> Both
     };
     fill(&mut scene, 0..fitted);
     scene
-        .try_fit(&FitOptions { kind: Some(kind), form, landmarks: Some(40), ..FitOptions::default() })
+        .try_fit(&FitOptions {
+            kind: Some(kind),
+            form,
+            landmarks: Some(40),
+            codes: Some(1024),
+            ..FitOptions::default()
+        })
         .unwrap();
     if fitted < ROWS {
         fill(&mut scene, fitted..ROWS);
@@ -77,7 +83,8 @@ impl Both {
     fn ask(&self, row: usize, query: &GradientQuery, candidates: usize) -> Result<Answer, GradientError> {
         let embedding = QueryInput::Vector(self.vectors[row].clone());
         let gradient = GradientInput::Source { source: &self.queries, row };
-        let question = HybridQuestion { embedding, column: None, gradient };
+        let found_by = HybridCandidates::Embedding { input: embedding, column: None };
+        let question = HybridQuestion { candidates: found_by, gradient };
         let answers =
             self.scene.store.snapshot().query_hybrid(&[question], query, candidates, &Cancel::new())?;
         Ok(answers.into_iter().next().unwrap())
@@ -144,7 +151,8 @@ fn filters_and_whole_rows_of_hybrid_scores() {
         QueryInput::Vector(both.vectors[0].clone()),
         GradientInput::Source { source: &both.queries, row: 0 },
     );
-    let question = HybridQuestion { embedding, column: None, gradient };
+    let candidates = HybridCandidates::Embedding { input: embedding, column: None };
+    let question = HybridQuestion { candidates, gradient };
     let query = by(CurvatureKind::Margin);
     let gradient_scores = both.scene.scores(&both.queries, &query).remove(0);
     let mut rows = 0;
@@ -162,6 +170,88 @@ fn filters_and_whole_rows_of_hybrid_scores() {
     assert_eq!(rows, ROWS);
 }
 
+/// Answers by codes to all queries, of a store of which `fitted` rows were fitted.
+fn by_codes(both: &Both, query: &GradientQuery, candidates: usize) -> Vec<Answer> {
+    let gradients = GradientInput::of_source(&both.queries);
+    let question = |gradient: &_| HybridQuestion { candidates: HybridCandidates::Codes, gradient: *gradient };
+    let questions: Vec<HybridQuestion<'_>> = gradients.iter().map(question).collect();
+    both.scene.store.snapshot().query_hybrid(&questions, query, candidates, &Cancel::new()).unwrap()
+}
+
+#[test]
+fn codes_find_the_rows_at_both_ends_of_all_rows() {
+    for (kind, form, fitted) in [
+        (CurvatureKind::Margin, Some(CurvatureForm::Dual), ROWS),
+        (CurvatureKind::Fisher, Some(CurvatureForm::Dual), ROWS - 50),
+        (CurvatureKind::Margin, Some(CurvatureForm::Landmarks), ROWS),
+        (CurvatureKind::Fisher, Some(CurvatureForm::Primal), ROWS - 50),
+        (CurvatureKind::Identity, None, ROWS),
+    ] {
+        let both = both(kind, form, fitted);
+        for score in [ScoreKind::Dot, ScoreKind::Relatif] {
+            for side in [Side::Both, Side::Opponents] {
+                let what = format!("{} {form:?} {} {}", kind.name(), score.name(), side.name());
+                let query = GradientQuery { k: 5, kind: score, side, ..by(kind) };
+                let snapshot = both.scene.store.snapshot();
+                let inputs = GradientInput::of_source(&both.queries);
+                let exact = snapshot.query_gradients(&inputs, &query, &Cancel::new()).unwrap();
+                let (mut shown, mut found) = (0, 0);
+                // A fifth of the rows, by codes of as many coordinates as there are landmarks.
+                for (exact, near) in exact.iter().zip(by_codes(&both, &query, 40)) {
+                    assert!(near.rows_exact <= 40 && near.plan_reason.contains("codes of 40"), "{what}");
+                    let near: Vec<_> = near.proponents.iter().chain(&near.opponents).collect();
+                    for hit in exact.proponents.iter().chain(&exact.opponents) {
+                        shown += 1;
+                        if let Some(near) = near.iter().find(|near| near.key == hit.key) {
+                            found += 1;
+                            let error = (near.score - hit.score).abs();
+                            assert!(error <= 1e-6 * hit.score.abs().max(1.0), "{what}: {}", hit.key);
+                        }
+                    }
+                }
+                assert!(shown >= 15 && found * 10 >= shown * 9, "{what}: {found} of {shown}");
+            }
+        }
+        // As many candidates as there are rows: nothing can be missed.
+        let query = GradientQuery { k: 9, ..by(kind) };
+        for (row, answer) in by_codes(&both, &query, 2 * ROWS).iter().enumerate() {
+            let exact = both.scene.answer(&both.queries, row, &query);
+            let keys = |answer: &Answer| -> Vec<String> {
+                answer.proponents.iter().chain(&answer.opponents).map(|hit| hit.key.clone()).collect()
+            };
+            assert_eq!(keys(answer), keys(&exact), "{} {form:?}", kind.name());
+        }
+        let filtered = GradientQuery { filter: Some("number < 50".to_owned()), ..by(kind) };
+        let number = |key: &str| key[1..].parse::<usize>().unwrap();
+        for answer in by_codes(&both, &filtered, 20) {
+            assert!(answer.rows_exact <= 20 && !answer.opponents.is_empty());
+            assert!(answer.opponents.iter().all(|hit| number(&hit.key) < 50));
+        }
+    }
+}
+
+#[test]
+fn what_codes_cannot_do_is_refused() {
+    let rows = Gradients::of_file(&several_members(31, 30, true));
+    let mut scene = Scene::of_rows(&rows);
+    let fit = |kind, codes| FitOptions { kind: Some(kind), codes, ..FitOptions::default() };
+    for (kind, codes, words) in [
+        (CurvatureKind::Diagonal, 8, "not with diagonal"),
+        (CurvatureKind::Margin, 0, "1 to 1024"),
+        (CurvatureKind::Margin, 1025, "1 to 1024"),
+    ] {
+        let error = scene.try_fit(&fit(kind, Some(codes))).unwrap_err().to_string();
+        assert!(error.contains(words), "{words:?} is not in {error:?}");
+    }
+    scene.try_fit(&fit(CurvatureKind::Margin, None)).unwrap();
+    let gradient = GradientInput::Source { source: &rows, row: 0 };
+    let question = HybridQuestion { candidates: HybridCandidates::Codes, gradient };
+    let query = by(CurvatureKind::Margin);
+    let snapshot = scene.store.snapshot();
+    let error = snapshot.query_hybrid(&[question], &query, 10, &Cancel::new()).unwrap_err().to_string();
+    assert!(error.contains("has no codes") && error.contains("--codes"), "{error}");
+}
+
 #[test]
 fn what_hybrid_scores_do_not_tell_is_refused() {
     let both = both(CurvatureKind::Identity, None, ROWS);
@@ -177,7 +267,8 @@ fn what_hybrid_scores_do_not_tell_is_refused() {
         assert!(text.contains(words), "{words:?} is not in {text:?}");
     }
     let gradient = GradientInput::Source { source: &both.queries, row: 0 };
-    let question = HybridQuestion { embedding: QueryInput::Vector(vec![0.5; 3]), column: None, gradient };
+    let candidates = HybridCandidates::Embedding { input: QueryInput::Vector(vec![0.5; 3]), column: None };
+    let question = HybridQuestion { candidates, gradient };
     let snapshot = both.scene.store.snapshot();
     let error = snapshot.query_hybrid(&[question], &query, 10, &Cancel::new()).unwrap_err();
     assert!(error.to_string().contains("3 values"), "{error}");

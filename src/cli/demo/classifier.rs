@@ -18,7 +18,8 @@ use crate::base::{Cancel, drawn_numbers};
 use crate::encoder::HeadConfiguration;
 use crate::engine::{
     Answer, CreateOptions, EMBEDDING_COLUMN_NAME, FitOptions, GradientInput, GradientQuery, Hit,
-    HybridQuestion, IngestOptions, LabelledTable, LabelledText, OpenOptions, QueryInput, Snapshot, Store,
+    HybridCandidates, HybridQuestion, IngestOptions, LabelledTable, LabelledText, OpenOptions, QueryInput,
+    Snapshot, Store,
 };
 use crate::evaluation::{
     LdsOptions, LdsReport, RetrainingTruth, group_sums, keep_same_label, linear_datamodelling_score,
@@ -266,7 +267,8 @@ impl Classifier<'_, '_> {
         })?;
         let questions = vectors.iter().zip(&inputs).map(|(vector, gradient)| {
             let embedding = QueryInput::Vector(vector.clone());
-            HybridQuestion { embedding, column: None, gradient: *gradient }
+            let candidates = HybridCandidates::Embedding { input: embedding, column: None };
+            HybridQuestion { candidates, gradient: *gradient }
         });
         let mut hybrid = Vec::with_capacity(works.len());
         snapshot.score_hybrid(
