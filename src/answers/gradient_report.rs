@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::milliseconds;
 use super::report::Report;
-use crate::engine::{FitReport, Row};
+use crate::engine::{FitReport, FitSums, Row};
 use crate::stats::Interval;
 #[cfg(feature = "bert")]
 use crate::training::{HeadReport, TruthReport};
@@ -30,6 +30,9 @@ pub fn fit_report(report: &FitReport, search: Option<&DampingSearch>, elapsed: D
     if let Some(codes) = report.codes {
         shown = shown.with("codes", codes.coordinates).with("codes_share", codes.share);
     }
+    if let Some(sums) = &report.sums {
+        shown = shown.with("sums", sums_shown(sums));
+    }
     if let Some(search) = search {
         shown = search.shown(shown);
     }
@@ -37,6 +40,19 @@ pub fn fit_report(report: &FitReport, search: Option<&DampingSearch>, elapsed: D
         .with("bytes", report.bytes)
         .with("commit", report.commit.0)
         .with("elapsed_ms", milliseconds(elapsed))
+}
+
+fn sums_shown(sums: &FitSums) -> Value {
+    let mut shown = json!({
+        "segments": sums.segments,
+        "kept": sums.kept,
+        "rows_added": sums.rows_added,
+        "rows_taken_away": sums.rows_taken_away,
+    });
+    if let Some(reason) = &sums.unwritten {
+        shown["unwritten"] = reason.as_str().into();
+    }
+    shown
 }
 
 /// Damping as a share of the trace (or of each module's mean), and the LDS it gave on the subsets that chose.

@@ -200,6 +200,10 @@ pub const SCAN_BLOCK_BYTES: usize = 128 * 1024;
 /// millisecond; but commits of a thousand rows, twenty of which may wait to be merged, would double the time of a query.
 pub const INDEX_ROWS_MIN: u32 = 512;
 
+/// Rows from which sums of a segment's gradients are kept unless told otherwise. Adding up fewer takes no longer than syncing a
+/// file does.
+pub const SUMS_ROWS_MIN: u32 = 512;
+
 /// Segments from which the background merges a run of them: each row is then written again once in every fourfold growth
 /// of its segment at most, and few segments are left to look at.
 pub const COMPACTION_SEGMENTS_MIN: usize = 4;

@@ -1,15 +1,10 @@
 //! The mean square of each parameter's gradient.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-
 use super::damping::damping_of;
 use super::direction::Direction;
 use super::error::CurvatureError;
-use super::gradients::{MemberGradients, ModuleGradients};
-
-/// Rows whose squares are held at a time.
-const BLOCK_ROWS: usize = 256;
+use super::gradients::MemberGradients;
+use super::sums::GradientSums;
 
 /// For each parameter the mean over rows of its squared gradient, damped module by module.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,22 +24,31 @@ impl DiagonalFit {
     /// # Complexity
     /// O(rows x parameters).
     pub fn fit(gradients: &MemberGradients, ratio: f64) -> Result<Self, CurvatureError> {
-        let rows = gradients.rows().max(1) as f64;
-        let mut squares = Direction::zero(gradients);
-        for (sums, module) in squares.modules_mut().iter_mut().zip(gradients.modules()) {
-            add_squares(&mut sums.values, module, gradients.rows());
-            sums.values.iter_mut().for_each(|sum| *sum /= rows);
-        }
+        let mut sums = GradientSums::squares(gradients);
+        sums.add(gradients, &[]);
+        Self::of_sums(&sums, ratio)
+    }
+
+    /// Fits to the sums of the squares of all rows.
+    ///
+    /// # Errors
+    /// See [`CurvatureError`]; the sums are those of outer products.
+    ///
+    /// # Complexity
+    /// O(parameters).
+    pub fn of_sums(sums: &GradientSums, ratio: f64) -> Result<Self, CurvatureError> {
+        let rows = sums.rows().max(1) as f64;
         let (mut values, mut damping) = (Vec::new(), Vec::new());
-        for module in squares.modules() {
-            let mean = module.values.iter().sum::<f64>() / module.values.len().max(1) as f64;
+        for module in sums.modules()? {
+            let squares: Vec<f64> = module.iter().map(|sum| sum / rows).collect();
+            let mean = squares.iter().sum::<f64>() / squares.len().max(1) as f64;
             // A module that no gradient reaches has no scale of its own; nothing is ever multiplied by it.
             let own = match damping_of(mean, ratio) {
                 Err(CurvatureError::Zero) => 1.0,
                 other => other?,
             };
             damping.push(own);
-            values.extend(module.values.iter().map(|value| value + own));
+            values.extend(squares.iter().map(|value| value + own));
         }
         Ok(Self { values, damping })
     }
@@ -71,33 +75,10 @@ impl DiagonalFit {
     }
 }
 
-/// Adds the squares of the entries of all rows' gradients. Of factored gradients of rank 1 the factors are squared; others
-/// are written out.
-fn add_squares(sums: &mut [f64], module: &ModuleGradients, rows: usize) {
-    if let ModuleGradients::Factored { rank: 1, out, input, u, v } = module {
-        let square =
-            |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).collect::<Vec<_>>();
-        for (u, v) in u.chunks(BLOCK_ROWS * out).zip(v.chunks(BLOCK_ROWS * input)) {
-            let (u, v, rows) = (square(u), square(v), u.len() / out);
-            let u = MatRef::from_row_major_slice(&u, rows, *out);
-            let v = MatRef::from_row_major_slice(&v, rows, *input);
-            let into = MatMut::from_row_major_slice_mut(sums, *out, *input);
-            matmul(into, Accum::Add, u.transpose(), v, 1.0, Par::Seq);
-        }
-        return;
-    }
-    let alone = MemberGradients::new(rows, vec![module.clone()]);
-    for row in 0..rows {
-        let direction = Direction::of_row(&alone, row);
-        for (sum, value) in sums.iter_mut().zip(direction.modules().iter().flat_map(|own| &own.values)) {
-            *sum += value * value;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::curvature::ModuleGradients;
 
     #[test]
     fn squares_of_every_encoding_are_those_of_whole_gradients() {

@@ -47,4 +47,10 @@ pub enum CurvatureError {
         /// How many are possible.
         most: u64,
     },
+    /// Sums of something else.
+    #[error("sums of {needed} are needed here, other ones were given")]
+    OtherSums {
+        /// What is needed.
+        needed: &'static str,
+    },
 }

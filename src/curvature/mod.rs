@@ -21,6 +21,7 @@
 //! | `margin.rs` | weights of the margin kernel |
 //! | `packed.rs` | a direction laid out for many rows, in f32 |
 //! | `primal.rs` | the inverse in the space of parameters |
+//! | `sums.rs` | sums over gradients, which rows can be added to and taken away from |
 //! | `symmetric.rs` | symmetric matrices, each value in two halves |
 
 mod damping;
@@ -38,6 +39,7 @@ mod leave_one_out;
 mod margin;
 mod packed;
 mod primal;
+mod sums;
 mod symmetric;
 
 pub use damping::{DAMPING_RATIO, DIAGONAL_DAMPING_RATIO};
@@ -54,4 +56,5 @@ pub use leave_one_out::leave_one_out_ridge;
 pub use margin::MarginWeights;
 pub use packed::PackedDirection;
 pub use primal::PrimalFit;
+pub use sums::GradientSums;
 pub use symmetric::{HalfValue, Symmetric, SymmetricView};

@@ -1,15 +1,12 @@
 //! The inverse in the space of parameters.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
-
 use super::damping::damping_of;
 use super::direction::{Direction, ModuleDirection};
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
 use super::margin::MarginWeights;
+use super::sums::GradientSums;
 use super::symmetric::{Symmetric, SymmetricView, inverse};
-use crate::base::limits::PRIMAL_PARAMETERS_MAX;
 
 /// Rows whose whole gradients are held at a time.
 const BLOCK_ROWS: usize = 256;
@@ -36,30 +33,27 @@ impl PrimalFit {
         weights: &[MarginWeights],
         ratio: f64,
     ) -> Result<Self, CurvatureError> {
-        let (parameters, most) = (gradients.parameters(), PRIMAL_PARAMETERS_MAX);
-        if parameters > most {
-            return Err(CurvatureError::TooManyParameters { parameters, most });
-        }
-        let size = parameters as usize;
-        let mut sum: Mat<f64> = Mat::zeros(size, size);
-        for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
-            let last = gradients.rows().min(first + BLOCK_ROWS);
-            let mut block: Mat<f64> = Mat::zeros(size, last - first);
-            for row in first..last {
-                let factor = weights.get(row).map_or(1.0, |weights| weights.factor);
-                for (at, value) in whole(gradients, row).into_iter().enumerate() {
-                    block[(at, row - first)] = factor * value;
-                }
-            }
-            matmul(&mut sum, Accum::Add, &block, block.transpose(), 1.0, Par::Seq);
-        }
-        let trace = (0..size).map(|at| sum[(at, at)]).sum();
+        let mut sums = GradientSums::outer_products(gradients)?;
+        sums.add(gradients, weights);
+        Self::of_sums(&sums, ratio)
+    }
+
+    /// Fits to the sums of the outer products of all rows.
+    ///
+    /// # Errors
+    /// See [`CurvatureError`]; the sums are those of squares.
+    ///
+    /// # Complexity
+    /// O(parameters^3).
+    pub fn of_sums(sums: &GradientSums, ratio: f64) -> Result<Self, CurvatureError> {
+        let mut sum = sums.matrix()?;
+        let trace = sums.traces().iter().sum();
         let damping = damping_of(trace, ratio)?;
-        for at in 0..size {
+        for at in 0..sums.parameters() {
             sum[(at, at)] += damping;
         }
         let inverse = Symmetric::of(&inverse(&sum)?, damping);
-        Ok(Self { rows: gradients.rows(), damping, inverse })
+        Ok(Self { rows: sums.rows() as usize, damping, inverse })
     }
 
     /// c: what was added to the diagonal.

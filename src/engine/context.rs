@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub(super) devices: Vec<Device>,
     /// Segments with fewer rows get no index.
     pub(super) index_rows_min: u32,
+    /// Of segments with fewer rows no sums of gradients are kept.
+    pub(super) sums_rows_min: u32,
     /// Whether small segments are merged in the background.
     pub(super) compact: bool,
     /// Segments with fewer rows get no graph.
@@ -56,6 +58,7 @@ impl Context {
             clock,
             devices: named,
             index_rows_min,
+            sums_rows_min,
             graph_rows_min,
             graph,
             compact,
@@ -78,6 +81,7 @@ impl Context {
             given: encoders,
             devices,
             index_rows_min,
+            sums_rows_min,
             compact,
             graph_rows_min,
             graph,

@@ -6,6 +6,7 @@ use super::curvature::OpenCurvature;
 use super::fit_codes::fit_codes;
 use super::fit_file::{Beside, FileParts, FitHead, FitInput, MemberFit};
 use super::fit_lengths::fit_lengths;
+use super::fit_sums::{FitSums, row_weights, sum_rows, sums_kind, without_outcome};
 use super::gradient_error::GradientError;
 use super::gradient_query::{GradientInput, GradientQuery};
 use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
@@ -15,8 +16,7 @@ use super::store::Store;
 use crate::base::limits::{CODE_COORDINATES_MAX, DUAL_ROWS_MAX, LANDMARKS_DEFAULT, PRIMAL_PARAMETERS_MAX};
 use crate::base::{ColumnId, CommitSeq, RowId, drawn_numbers};
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
-    PrimalFit,
+    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MemberGradients, PrimalFit,
 };
 use crate::format::CurvatureRecord;
 use crate::storage::{CURVATURE_FOLDER, FileError, SimulatedStorage, Storage, write_curvature_file};
@@ -66,6 +66,8 @@ pub struct FitReport {
     pub landmark_error: Option<f64>,
     /// Codes that were kept.
     pub codes: Option<CodesReport>,
+    /// Of the primal form and of `diagonal`: which sums were kept, and which rows were read.
+    pub sums: Option<FitSums>,
     /// Bytes of its file.
     pub bytes: u64,
     /// The commit that holds it.
@@ -105,7 +107,7 @@ impl Store {
         let rows = snapshot.gradient_rows(options.column.as_deref())?;
         watch.progress.begin("fit", "members", Some(u64::from(rows.schema.members())));
         let fitted = snapshot.inner.context.pool.install(|| {
-            let input = gather(&rows, options, watch)?;
+            let input = gather(&snapshot, &rows, options, true, watch)?;
             let fits = fit(&input, options.damping, watch)?;
             Ok::<_, GradientError>((input, fits))
         });
@@ -137,6 +139,7 @@ impl Store {
             damping,
             landmark_error,
             codes,
+            sums: input.sums.map(|sums| sums.report),
             bytes: record.file.length,
             commit: record.commit,
         })
@@ -168,7 +171,7 @@ impl Store {
             column,
             kind: head.kind.clone(),
             form: head.form.clone(),
-            rows: input.keys.len() as u64,
+            rows: input.rows(),
             commit: CommitSeq(transaction.next.store.commit.0 + 1),
             file,
         };
@@ -219,7 +222,7 @@ impl Snapshot {
     ) -> Result<(), E> {
         let rows = self.gradient_rows(options.column.as_deref())?;
         let silent = Watch::silent(watch.cancel);
-        let input = self.inner.context.pool.install(|| gather(&rows, options, silent))?;
+        let input = self.inner.context.pool.install(|| gather(self, &rows, options, false, silent))?;
         watch.progress.begin("damping", "trials", Some(ratios.len() as u64));
         let done = ratios.iter().enumerate().try_for_each(|(trial, ratio)| {
             let curvature = self.trial(&rows, &input, *ratio, silent)?;
@@ -261,7 +264,7 @@ impl Snapshot {
             column: rows.column.id,
             kind: head.kind,
             form: head.form,
-            rows: input.keys.len() as u64,
+            rows: input.rows(),
             commit: self.commit(),
             file,
         };
@@ -277,11 +280,14 @@ fn fit(input: &FitInput, ratio: Option<f64>, watch: Watch<'_>) -> Result<Vec<Mem
         if watch.cancel.is_cancelled() {
             return Err(GradientError::Cancelled);
         }
-        let fitted = match (input.kind, input.form) {
-            (CurvatureKind::Identity, _) => Ok(MemberFit::Nothing),
-            (CurvatureKind::Diagonal, _) => DiagonalFit::fit(gradients, ratio).map(MemberFit::Diagonal),
-            (_, CurvatureForm::Primal) => PrimalFit::fit(gradients, weights, ratio).map(MemberFit::Primal),
-            (_, CurvatureForm::Landmarks) => {
+        let sums = input.sums.as_ref().and_then(|sums| sums.members.get(member));
+        let fitted = match (input.kind, input.form, sums) {
+            (CurvatureKind::Identity, _, _) => Ok(MemberFit::Nothing),
+            (CurvatureKind::Diagonal, _, Some(sums)) => {
+                DiagonalFit::of_sums(sums, ratio).map(MemberFit::Diagonal)
+            }
+            (_, CurvatureForm::Primal, Some(sums)) => PrimalFit::of_sums(sums, ratio).map(MemberFit::Primal),
+            (_, CurvatureForm::Landmarks, _) => {
                 LandmarkFit::fit(gradients, weights, &input.landmarks, ratio).map(MemberFit::Landmarks)
             }
             _ => DualFit::fit(gradients, weights, ratio).map(MemberFit::Dual),
@@ -292,10 +298,13 @@ fn fit(input: &FitInput, ratio: Option<f64>, watch: Watch<'_>) -> Result<Vec<Mem
     fits.collect()
 }
 
-/// Chooses kind and form, and reads the gradients of all live rows.
+/// Chooses kind and form, and reads the gradients of all live rows and, where a form needs it, what they add up to; new sums are
+/// kept if `keeps`.
 fn gather(
+    snapshot: &Snapshot,
     rows: &GradientRows<'_>,
     options: &FitOptions,
+    keeps: bool,
     watch: Watch<'_>,
 ) -> Result<FitInput, GradientError> {
     let live = rows.live_rows();
@@ -322,6 +331,11 @@ fn gather(
     let parameters = MemberGradients::empty(rows.schema.layout()).parameters();
     let form = choose_form(kind, options.form, live, parameters)?;
     let mut input = read_gradients(rows, (kind, form), watch)?;
+    if let Some(sums) = sums_kind(kind, form) {
+        let summed = sum_rows(snapshot, rows, (kind, sums), keeps, watch.cancel)?;
+        input.zero_rows = summed.zero_rows;
+        input.sums = Some(summed);
+    }
     if form == CurvatureForm::Landmarks || options.codes.is_some() {
         choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;
     }
@@ -372,24 +386,28 @@ fn choose_form(
     Err(GradientError::mismatch(reason))
 }
 
+fn no_rows(rows: &GradientRows<'_>, (kind, form): (CurvatureKind, CurvatureForm)) -> FitInput {
+    let layout = rows.schema.layout();
+    FitInput {
+        kind,
+        form,
+        members: (0..layout.members()).map(|_| (MemberGradients::empty(layout), Vec::new())).collect(),
+        keys: Vec::new(),
+        prints: Vec::new(),
+        zero_rows: 0,
+        sums: None,
+        landmarks: Vec::new(),
+        landmark_rows: (Vec::new(), Vec::new()),
+    }
+}
+
 fn read_gradients(
     rows: &GradientRows<'_>,
     (kind, form): (CurvatureKind, CurvatureForm),
     watch: Watch<'_>,
 ) -> Result<FitInput, GradientError> {
     let layout = rows.schema.layout();
-    let members = layout.members();
-    let none = || (MemberGradients::empty(layout), Vec::new());
-    let mut input = FitInput {
-        kind,
-        form,
-        members: (0..members).map(|_| none()).collect(),
-        keys: Vec::new(),
-        prints: Vec::new(),
-        zero_rows: 0,
-        landmarks: Vec::new(),
-        landmark_rows: (Vec::new(), Vec::new()),
-    };
+    let mut input = no_rows(rows, (kind, form));
     let mut decoded = crate::sketch::SketchRows::default();
     for segment in &rows.segments {
         for row in segment.view.iter_live() {
@@ -399,23 +417,14 @@ fn read_gradients(
             read_rows(&mut decoded, segment.file, layout, row, 1)?;
             let outcome = decoded.outcome(layout, 0);
             let is_zero = layout.is_zero(&decoded.values);
-            let key = segment.view.segment.rows.key(row)?;
-            for (member, (gradients, weights)) in input.members.iter_mut().enumerate() {
-                gradients.push(layout, member as u32, &decoded, 0);
-                weights.push(match (kind, &outcome) {
-                    (CurvatureKind::Margin, Some(outcome)) => {
-                        MarginWeights::new(outcome.own.get(member).copied().unwrap_or(0.0), outcome.trained)
-                    }
-                    // Whatever it weighs, it scores 0.
-                    (CurvatureKind::Margin, None) if is_zero => MarginWeights::none(),
-                    (CurvatureKind::Margin, None) => return Err(GradientError::mismatch(format!(
-                        "margin needs the probability of each row's own label (\"own\" in the sketch file), which the row with key {key:?} does not have: import it with its sketch, or fit fisher"
-                    ))),
-                    _ => MarginWeights::none(),
-                });
+            let weights = row_weights(kind, layout.members(), outcome.as_ref(), is_zero)
+                .ok_or_else(|| without_outcome(segment, row))?;
+            for (member, (own, weight)) in input.members.iter_mut().zip(weights).enumerate() {
+                own.0.push(layout, member as u32, &decoded, 0);
+                own.1.push(weight);
             }
             input.zero_rows += u64::from(is_zero);
-            input.keys.push(key.to_owned());
+            input.keys.push(segment.view.segment.rows.key(row)?.to_owned());
             input.prints.push(GradientRows::print(segment, row)?);
         }
     }

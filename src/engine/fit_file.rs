@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fit_sums::SummedRows;
 use super::member_codes::MemberCodes;
 use crate::curvature::{
     CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
@@ -53,10 +54,19 @@ pub(super) struct FitInput {
     pub(super) keys: Vec<String>,
     pub(super) prints: Vec<u64>,
     pub(super) zero_rows: u64,
+    /// What the gradients add up to, for fits that need no more.
+    pub(super) sums: Option<SummedRows>,
     /// Rows that stand for all of them.
     pub(super) landmarks: Vec<usize>,
     /// Their values and terms, as they stand in the file.
     pub(super) landmark_rows: (Vec<u8>, Vec<u8>),
+}
+
+impl FitInput {
+    /// Rows of the fit.
+    pub(super) fn rows(&self) -> u64 {
+        self.sums.as_ref().map_or(self.keys.len() as u64, |sums| sums.rows)
+    }
 }
 
 impl MemberFit {

@@ -24,6 +24,7 @@
 //! | `fit_codes.rs` | codes of half-whitened gradients, computed with a fit |
 //! | `fit_file.rs` | what a fit keeps, and its bytes in a curvature file |
 //! | `fit_lengths.rs` | lengths of whitened gradients, computed with a fit |
+//! | `fit_sums.rs` | what the gradients of all live rows add up to, segment by segment |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `gradient_codes.rs` | nearly the scores of all rows, by codes |
 //! | `gradient_column.rs` | what a sketch column says of itself, and what was measured of its rows |
@@ -100,6 +101,7 @@ mod fit;
 mod fit_codes;
 mod fit_file;
 mod fit_lengths;
+mod fit_sums;
 mod gather;
 mod gradient_codes;
 mod gradient_column;
@@ -166,6 +168,7 @@ pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
 pub use fit::{CodesReport, FitOptions, FitReport};
+pub use fit_sums::FitSums;
 pub use gradient_column::{GradientColumn, GradientHead};
 pub use gradient_error::GradientError;
 pub use gradient_query::{GradientInput, GradientQuery, MemberScores};

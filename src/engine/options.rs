@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{COMMIT_ROWS_DEFAULT, GRAPH_ROWS_MIN, INDEX_ROWS_MIN};
+use crate::base::limits::{COMMIT_ROWS_DEFAULT, GRAPH_ROWS_MIN, INDEX_ROWS_MIN, SUMS_ROWS_MIN};
 use crate::base::{Cancel, Clock, ElementType, FieldDeclaration, NoProgress, Progress, SystemClock};
 use crate::encoder::{Device, Encoder, EncoderSpecification};
 use crate::format::GraphMaker;
@@ -90,6 +90,9 @@ pub struct OpenOptions {
     pub devices: Vec<Device>,
     /// Rows from which a segment gets an index; smaller ones are scanned as fast without.
     pub index_rows_min: u32,
+    /// Rows from which a segment's sums of gradients are kept for later fits, where they are smaller than the gradients; those of
+    /// smaller ones are added up anew as fast.
+    pub sums_rows_min: u32,
     /// Rows from which a segment gets a graph too; up to there a scan is fast enough and exact.
     pub graph_rows_min: u32,
     /// Who makes the graphs. `None`: the builder of this engine, and graphs that another made stay.
@@ -108,6 +111,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock::new()),
             devices: vec![Device::Cpu],
             index_rows_min: INDEX_ROWS_MIN,
+            sums_rows_min: SUMS_ROWS_MIN,
             graph_rows_min: GRAPH_ROWS_MIN,
             graph: None,
             compact: true,

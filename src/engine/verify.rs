@@ -9,22 +9,30 @@ use super::options::Watch;
 use super::segment::{SketchSchemas, check_column_type, read_schemas};
 use super::store::OpenError;
 use crate::base::{RowId, RowSet, key_hash};
+use crate::curvature::MemberGradients;
 use crate::encoder::{
     Device, Encoder, EncoderSpecification, HashedEncoder, LoadError, load_state, uses_devices,
 };
 use crate::format::{
     ColumnHeader, ColumnKind, ColumnRecord, CurvatureRecord, Encoding, FileRecord, IndexHeader, Manifest,
-    SegmentRecord, manifest_name, segment_deletes,
+    SegmentRecord, SumsHeader, SumsKind, manifest_name, segment_deletes,
 };
 use crate::kernels::first_non_finite;
 use crate::storage::{
     CATALOG_NAME, CatalogCheck, ColumnFile, FileError, GraphFile, IndexFile, PublishedError, RowFile,
-    SealedFile, Storage, encoder_state_section, open_curvature_file, open_encoder_file, pin_current,
-    read_encoder_state,
+    SealedFile, Storage, SumsFile, encoder_state_section, open_curvature_file, open_encoder_file,
+    pin_current, read_encoder_state,
 };
 
 /// Rows whose values are checked at once.
 const CHECK_ROWS: u32 = 1024;
+
+/// What to do about a damaged index or graph.
+const QUERIES_REMEDY: &str = "nothing is lost, queries do without it: remove this file, and the next command that writes to the store builds it anew";
+
+/// What to do about damaged sums of gradients.
+const FITS_REMEDY: &str =
+    "nothing is lost, fits do without it: remove this file, and the next \"ascribe fit\" makes it anew";
 
 /// Checks the published state of a store: the manifest, and header, footer and length of every file. With `deep` also
 /// every checksum, every cross-reference between keys, indexes, fields and columns, that no key is live twice, that all
@@ -143,7 +151,10 @@ impl Verification<'_> {
                     if let Err(error) = schema.and(values) {
                         self.file_problem(&name, &error);
                     }
-                    self.derived(&file, column.file, watch);
+                    match file.header().encoding {
+                        Encoding::Sketch => self.sums(&file, column.file, watch),
+                        _ => self.derived(&file, column.file, watch),
+                    }
                 }
             }
         }
@@ -151,24 +162,45 @@ impl Verification<'_> {
 
     /// An index and a graph may be missing, but what is there must be whole and belong to its column.
     fn derived(&mut self, column: &ColumnFile, origin: FileRecord, watch: Watch<'_>) {
-        let ColumnHeader { segment, row_count, column, width, encoding, .. } = *column.header();
-        if encoding != Encoding::Embedding {
-            return;
-        }
+        let ColumnHeader { segment, row_count, column, width, .. } = *column.header();
         let header = IndexHeader { segment, row_count, column, width };
         let storage = Arc::clone(self.storage);
         let index = IndexFile::open(storage.as_ref(), &header, origin);
         let index_name = crate::storage::index_file_name(segment, column);
-        self.derived_file(&index_name, index.as_ref().map(|file| file.as_ref().map(IndexFile::file)), watch);
+        let index = index.as_ref().map(|file| file.as_ref().map(IndexFile::file));
+        self.derived_file(&index_name, index, QUERIES_REMEDY, watch);
         let graph = GraphFile::open(storage.as_ref(), &header, origin);
         let graph_name = crate::storage::graph_file_name(segment, column);
-        self.derived_file(&graph_name, graph.as_ref().map(|file| file.as_ref().map(GraphFile::file)), watch);
+        let graph = graph.as_ref().map(|file| file.as_ref().map(GraphFile::file));
+        self.derived_file(&graph_name, graph, QUERIES_REMEDY, watch);
+    }
+
+    /// The same of sums of gradients.
+    fn sums(&mut self, column: &ColumnFile, origin: FileRecord, watch: Watch<'_>) {
+        let header = column.header();
+        // Without a schema the column itself was found to be wrong.
+        let Some(schema) = self.schemas.get(&header.column) else { return };
+        let parameters = MemberGradients::empty(schema.layout()).parameters();
+        let storage = Arc::clone(self.storage);
+        for kind in SumsKind::ALL {
+            let expected = SumsHeader::of_column(header, kind, parameters);
+            let mut opened = SumsFile::open(storage.as_ref(), &expected, origin);
+            if let (true, Ok(Some(file))) = (self.deep, &opened)
+                && let Err(error) = file.verify()
+            {
+                opened = Err(error);
+            }
+            let name = crate::storage::sums_file_name(header.segment, header.column, kind);
+            let opened = opened.as_ref().map(|file| file.as_ref().map(SumsFile::file));
+            self.derived_file(&name, opened, FITS_REMEDY, watch);
+        }
     }
 
     fn derived_file(
         &mut self,
         name: &str,
         opened: Result<Option<&SealedFile>, &FileError>,
+        remedy: &str,
         watch: Watch<'_>,
     ) {
         let error = match opened {
@@ -179,7 +211,6 @@ impl Verification<'_> {
             },
             Err(error) => error.to_string(),
         };
-        let remedy = "nothing is lost, queries do without it: remove this file, and the next command that writes to the store builds it anew";
         self.problem(self.storage.describe(name), format!("{error} ({remedy})"));
     }
 

@@ -105,19 +105,19 @@ pub enum ContainerError {
 pub struct Header {
     /// What the file holds.
     pub kind: FileKind,
-    /// Segment of a row, column, index or graph file; version of a curvature file; 0 otherwise.
+    /// Segment of a row, column, index, graph or sums file; version of a curvature file; 0 otherwise.
     pub segment: u64,
     /// Rows of the segment; 0 for an encoder file.
     pub row_count: u32,
-    /// Column number of a column, encoder, index or graph file; 0 otherwise.
+    /// Column number of a column, encoder, index, graph or sums file; 0 otherwise.
     pub column: u32,
     /// Code of the element type of a column file; 0 otherwise.
     pub element: u16,
     /// What the values of a column file are.
     pub encoding: Encoding,
-    /// Values a row of a column, index or graph file; 0 otherwise.
+    /// Values a row of a column, index, graph or sums file; 0 otherwise.
     pub width: u32,
-    /// Members (checkpoints) of a sketch column; 0 otherwise.
+    /// Members (checkpoints) of a sketch column or of its sums; 0 otherwise.
     pub members: u32,
 }
 

@@ -15,6 +15,8 @@ pub enum FileKind {
     Graph,
     /// What was computed from the gradients of a sketch column to weigh them against each other.
     Curvature,
+    /// What the gradients of a column file add up to.
+    Sums,
 }
 
 impl FileKind {
@@ -27,6 +29,7 @@ impl FileKind {
             Self::Index => 4,
             Self::Graph => 5,
             Self::Curvature => 6,
+            Self::Sums => 7,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `metadata.rs` | typed metadata of a segment as Arrow IPC |
 //! | `rows.rs` | sections of a row file: keys, texts, undeclared fields, key index |
 //! | `sketch.rs` | the module table of a sketch column |
+//! | `sums.rs` | what a sums file says of itself, and the tags of its sections |
 
 mod catalog;
 mod column;
@@ -23,6 +24,7 @@ mod manifest;
 mod metadata;
 mod rows;
 mod sketch;
+mod sums;
 
 pub use catalog::{
     ColumnKind, ColumnRecord, CommitRecord, CurvatureRecord, DeletedRecord, EncoderRecord, FileRecord,
@@ -57,3 +59,4 @@ pub use sketch::{
     SketchModule, SketchModulesError, SketchPart, SketchSide, decode_modules, encode_modules, sketch_parts,
     sketch_terms, sketch_width,
 };
+pub use sums::{SUMS_HEAD_SIZE_BYTES, SumsHeader, SumsKind, sums_section};

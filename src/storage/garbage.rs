@@ -13,10 +13,11 @@ use super::published::{
 };
 use super::row_file::row_file_name;
 use super::segment_numbers::{SegmentNumbers, segment_of_file};
+use super::sums_file::sums_file_name;
 use crate::base::CommitSeq;
-use crate::format::{ColumnKind, Manifest, manifest_sequence};
+use crate::format::{ColumnKind, Manifest, SumsKind, manifest_sequence};
 
-/// Names of the sealed files of a state, with those of index and graph files that may stand beside its columns.
+/// Names of the sealed files of a state, with those of index, graph and sums files that may stand beside its columns.
 pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for segment in &state.segments {
@@ -25,6 +26,7 @@ pub(super) fn referenced_files(state: &Manifest) -> BTreeSet<String> {
             names.insert(column_file_name(segment.id, column.column));
             names.insert(index_file_name(segment.id, column.column));
             names.insert(graph_file_name(segment.id, column.column));
+            names.extend(SumsKind::ALL.map(|kind| sums_file_name(segment.id, column.column, kind)));
         }
     }
     for column in &state.store.columns {
@@ -109,7 +111,7 @@ pub fn collect_garbage(
             let name = format!("{folder}/{file}");
             let is_held = folder == SEGMENTS_FOLDER
                 && segment_of_file(&file).is_some_and(|segment| numbers.is_held(segment));
-            // An index or graph that is being written now stays, if it will.
+            // An index, a graph or sums that are being written now stay, if they will.
             if !is_held && !kept.contains(finished_index_name(&name)) {
                 collected.removed += usize::from(storage.remove(&name).is_ok());
             }

@@ -21,7 +21,7 @@ pub fn index_file_name(segment: SegmentId, column: ColumnId) -> String {
     format!("segments/{segment}.{column}.idx")
 }
 
-/// The name that an index or graph file in the making will get; every other name is its own.
+/// The name that an index, graph or sums file in the making will get; every other name is its own.
 pub(super) fn finished_index_name(name: &str) -> &str {
     name.strip_suffix(UNFINISHED).unwrap_or(name)
 }

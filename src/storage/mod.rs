@@ -27,6 +27,7 @@
 //! | `section_rows.rs` | rows of a section that are read here and there |
 //! | `segment_numbers.rs` | numbers for new segments, and which of those under way nobody may collect |
 //! | `simulated/` | a storage in memory that crashes like a disk |
+//! | `sums_file.rs` | sums files: what the gradients of a segment's rows add up to |
 
 mod aligned_writer;
 mod catalog;
@@ -54,6 +55,7 @@ mod sealed;
 mod section_rows;
 mod segment_numbers;
 mod simulated;
+mod sums_file;
 
 pub use catalog::{CATALOG_NAME, CatalogCheck, CatalogError, CheckInProcess, check_catalog_bytes};
 pub use column_file::{ColumnFile, ColumnFileWriter, SketchRowsBeside, column_file_name};
@@ -80,3 +82,4 @@ pub use sealed::{SealedFile, SealedWriter};
 pub use section_rows::SectionRows;
 pub use segment_numbers::{HeldSegment, SegmentNumbers};
 pub use simulated::{Failure, SimulatedStorage};
+pub use sums_file::{SumsFile, sums_file_name, write_sums_file};

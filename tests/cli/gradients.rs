@@ -72,6 +72,8 @@ fn sketches_are_imported_and_fitted() {
     for kind in ["identity", "diagonal", "fisher"] {
         let report = place.run(&["fit", "models", "--curvature", kind, "--format", "json"]).ok().json();
         assert_eq!(report["curvature"], json!(kind));
+        let sums = json!({"segments": 1, "kept": 0, "rows_added": 40, "rows_taken_away": 0});
+        assert_eq!(report.get("sums"), (kind == "diagonal").then_some(&sums), "{report}");
     }
     let again =
         place.run(&["import", "models", "--keys", "train.keys.jsonl", "--sketches", "train.safetensors"]);

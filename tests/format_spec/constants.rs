@@ -35,6 +35,7 @@ fn constants_are_those_of_the_code() {
         ("codes of an index row, a multiple of", format::INDEX_CODE_BLOCK.to_string()),
         ("values of a block of coarse codes", format::INDEX_COARSE_BLOCK.to_string()),
         ("head of a graph, bytes", format::GRAPH_HEAD_SIZE_BYTES.to_string()),
+        ("head of sums, bytes", format::SUMS_HEAD_SIZE_BYTES.to_string()),
     ];
     expect("README.md", "Constants", "constant", "value", &expected);
     assert_eq!(mark("ASCRIBE\\0"), format::HEADER_MAGIC);
@@ -80,6 +81,7 @@ fn codes_are_those_of_the_code() {
         ("4", "index", FileKind::Index),
         ("5", "graph", FileKind::Graph),
         ("6", "curvature", FileKind::Curvature),
+        ("7", "sums", FileKind::Sums),
     ];
     let expected = kinds.map(|(code, name, kind)| {
         assert_eq!(kind.code().to_string(), code);
@@ -119,7 +121,7 @@ fn choices_are_in_the_order_of_the_code() {
 
 #[test]
 fn section_tags_are_those_of_the_code() {
-    use format::{column_section, curvature_section, encoder_section, row_section};
+    use format::{column_section, curvature_section, encoder_section, row_section, sums_section};
     let rows = [
         ("key offsets", row_section::KEY_OFFSETS),
         ("key bytes", row_section::KEY_BYTES),
@@ -165,6 +167,9 @@ fn section_tags_are_those_of_the_code() {
     ];
     let curvature = curvature.map(|(name, tag)| (name, tag.to_string()));
     expect("curvature-file.md", "Sections", "section", "tag", &curvature);
+    let sums = [("origin", sums_section::ORIGIN), ("head", sums_section::HEAD), ("sums", sums_section::SUMS)];
+    let sums = sums.map(|(name, tag)| (name, tag.to_string()));
+    expect("sums-file.md", "Sections", "section", "tag", &sums);
     let encoder = [("state", encoder_section::STATE.to_string())];
     expect("encoder-file.md", "Encoder files", "section", "tag", &encoder);
 }

@@ -22,6 +22,7 @@
 //! | `rows.rs` | row files and encoder files |
 //! | `sample.rs` | small contents with distinctive values |
 //! | `sealed.rs` | a reader of sealed files that knows only what the pages say |
+//! | `sums.rs` | sums files: head, sums, damage |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -45,3 +46,4 @@ mod repair;
 mod rows;
 mod sample;
 mod sealed;
+mod sums;

@@ -69,7 +69,8 @@ fn medium(storage: &SimulatedStorage) -> Arc<dyn Storage> {
     Arc::new(storage.clone())
 }
 
-fn published(storage: &SimulatedStorage) -> Manifest {
+/// The newest state that readers see.
+pub(crate) fn published(storage: &SimulatedStorage) -> Manifest {
     let commit = decode_current(&storage.read_file("CURRENT").unwrap()).unwrap();
     decode_manifest(&storage.read_file(&manifest_name(commit)).unwrap(), commit).unwrap()
 }

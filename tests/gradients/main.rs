@@ -18,6 +18,7 @@
 //! | `ranking.rs` | rows at both ends against the scores of all rows |
 //! | `refusals.rs` | what is not imported, fitted or answered, and that nothing is left of it |
 //! | `scene.rs` | stores in memory, and what is asked of them |
+//! | `sums.rs` | sums of gradients that are kept for later fits |
 //! | `tensors.rs` | sketch files made in memory |
 
 // Failing is what a test is for; clippy sees only functions marked as tests.
@@ -38,4 +39,5 @@ mod members;
 mod ranking;
 mod refusals;
 mod scene;
+mod sums;
 mod tensors;
