@@ -7,7 +7,7 @@
 //! - one question to them at a time, and batches of 200, in milliseconds a member;
 //! - one question to MANY_ROWS gradients of one 100-100-10 classifier through landmarks, beside what the machine admits:
 //!   the larger of its bytes at the machine's rate of reading and its multiply-adds at its rate of those, both measured in
-//!   the same run.
+//!   the same run; and the same question to candidates that 8-bit codes find.
 
 #![allow(clippy::print_stdout, reason = "a table on standard output is what this program is for")]
 
@@ -23,8 +23,8 @@ use std::time::Instant;
 use ascribe::base::{Cancel, RandomStream};
 use ascribe::curvature::{CurvatureForm, CurvatureKind};
 use ascribe::engine::{
-    ColumnDefinition, CreateOptions, FitOptions, GradientInput, GradientQuery, Import, MemberScores,
-    OnDuplicate, OpenOptions, Store, Watch,
+    ColumnDefinition, CreateOptions, FitOptions, GradientInput, GradientQuery, HybridCandidates,
+    HybridQuestion, Import, MemberScores, OnDuplicate, OpenOptions, Store, Watch,
 };
 use ascribe::kernels::{Kernels, Panels, StridedOutput, StridedRows};
 use ascribe::sketch::{GradientSource, SketchFileError, SketchSchema};
@@ -40,6 +40,10 @@ const QUESTIONS: usize = 40;
 
 /// Turns of questions and of the machine's rates.
 const ROUNDS: u64 = 5;
+
+/// Coordinates of codes, and candidates that they find.
+const CODES: usize = 256;
+const CANDIDATES: usize = 500;
 
 /// Questions of a batch.
 const BATCH: usize = 200;
@@ -349,7 +353,32 @@ fn landmarks_table(rows: usize, folder: &Path) -> Outcome<()> {
     println!("  reading: {:.0} MB at {:.1} GB/s, ms {reading:>12.2}", bytes as f64 / 1e6, rate / 1e9);
     println!("  computing: {:.0} M at {:.1} G/s, ms {computing:>13.2}", adds as f64 / 1e6, speed / 1e9);
     println!("  time / limit         {:>28.2}", time / limit);
+    let options = FitOptions { codes: Some(CODES), ..options };
+    let begun = Instant::now();
+    store.fit(&options, Watch::silent(&Cancel::new()))?;
+    println!("  fit with codes, s    {:>28.1}", begun.elapsed().as_secs_f64());
+    let times = by_codes(&store, &Made::new(SHAPE, 1, QUESTIONS, 99)?, &query)?;
+    println!("  {CANDIDATES} candidates by {CODES} codes, ms, median {:>8.2}", median(times));
     Ok(())
+}
+
+/// Milliseconds of each question whose candidates codes find, after some that are not counted.
+fn by_codes(store: &Store, questions: &Made, query: &GradientQuery) -> Outcome<Vec<f64>> {
+    let (snapshot, cancel) = (store.snapshot(), Cancel::new());
+    let mut times = Vec::new();
+    for round in 0..2 {
+        for row in 0..questions.rows() {
+            let gradient = GradientInput::Source { source: questions, row };
+            let question = [HybridQuestion { candidates: HybridCandidates::Codes, gradient }];
+            let mut answered = Ok(Vec::new());
+            let time = seconds(|| answered = snapshot.query_hybrid(&question, query, CANDIDATES, &cancel));
+            black_box(answered?);
+            if round > 0 {
+                times.push(time * 1e3);
+            }
+        }
+    }
+    Ok(times)
 }
 
 fn table([rows, members, many]: [usize; 3]) -> Outcome<()> {

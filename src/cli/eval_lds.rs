@@ -52,8 +52,8 @@ pub(super) struct LdsArguments {
     /// Rows that hybrid scores look at
     #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=ANSWER_ROWS_MAX as i64))]
     candidates: u32,
-    /// How hybrid scores find these rows: by embedding, or by codes that were kept with the fit [default: embedding, or codes for a
-    /// sketch file]
+    /// How hybrid scores find these rows: by embedding, or by codes that were kept with the fit [default: codes where they
+    /// were kept or for a sketch file, embedding otherwise]
     #[arg(long, value_name = "HOW", value_delimiter = ',', value_parser = CANDIDATES_BY)]
     candidates_by: Vec<String>,
     /// Curvatures to weigh gradients by [default: the one that was fitted last]
@@ -103,6 +103,9 @@ impl LdsArguments {
         let begun = Instant::now();
         let has_sketches = holds_sketches(&self.queries);
         let is_hybrid = self.is_wanted(HYBRID_SCORE);
+        if !is_hybrid && !self.candidates_by.is_empty() {
+            return Err(Failure::Usage("--candidates-by belongs to --score hybrid: name it too".to_owned()));
+        }
         let by_embedding = self.candidates_by.iter().any(|by| by == CANDIDATES_BY[0]);
         if has_sketches && is_hybrid && by_embedding {
             let text = "candidates by embedding need embeddings, which a sketch file has not: take codes, or give --queries as JSONL with texts (or vectors) and labels";
@@ -171,8 +174,8 @@ impl LdsArguments {
         }
         if self.is_wanted(GRADIENT_SCORE) || self.is_wanted(HYBRID_SCORE) {
             let by: Vec<&str> = match self.candidates_by.as_slice() {
-                [] => vec![CANDIDATES_BY[0]],
-                named => named.iter().map(String::as_str).collect(),
+                [] => vec![CANDIDATES_BY[usize::from(measurement.has_codes(methods)?)]],
+                named => CANDIDATES_BY.into_iter().filter(|by| named.iter().any(|own| own == by)).collect(),
             };
             let hybrid = if self.is_wanted(HYBRID_SCORE) { by } else { Vec::new() };
             measurement.measure_text_gradients(&asked, methods, (&hybrid, self.candidates as usize))?;

@@ -17,8 +17,8 @@ use crate::engine::FitOptions;
 ///
 /// "margin" is the most faithful for classifiers with one label a row, where the sketches carry the probability of the
 /// row's own label; "fisher" is the damped empirical Fisher matrix over all modules jointly; "diagonal" and "identity"
-/// are cheap and rough. Rows that come later are scored by the fitted curvature, rows that are deleted leave it; fit
-/// again when many have.
+/// are cheap and rough. Rows that come later are scored by the fitted curvature; rows that are deleted leave the dual form at
+/// once, the others with the next fit.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:

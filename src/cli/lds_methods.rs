@@ -225,6 +225,14 @@ impl<'a> Measurement<'a> {
         self.measure_gradients(&inputs, methods)
     }
 
+    /// Whether codes were kept with the curvature of the first method.
+    pub(super) fn has_codes(&self, methods: &[GradientMethod]) -> Result<bool, Failure> {
+        match methods.first() {
+            Some(method) => Ok(self.snapshot.has_codes(&self.query(method))?),
+            None => Ok(false),
+        }
+    }
+
     /// Measures hybrid scores of so many candidates, found by codes.
     pub(super) fn measure_by_codes(
         &mut self,

@@ -77,7 +77,8 @@ pub(super) struct QueryArguments {
     #[arg(long, value_name = "N", default_value_t = HYBRID_CANDIDATES_DEFAULT, value_parser = parse_count)]
     candidates: usize,
     /// How hybrid scores find these rows: embedding, those whose embeddings are most like the question's; codes, of the
-    /// strongest by 8-bit codes of gradients ("ascribe fit --codes") [default: embedding, or codes where there is none]
+    /// strongest by 8-bit codes of gradients ("ascribe fit --codes") [default: codes where they were
+    /// kept or there is no embedding, embedding otherwise]
     #[arg(long, value_name = "HOW", value_parser = CANDIDATES_BY)]
     candidates_by: Option<String>,
     /// Label that TEXT is asked about with, for gradient scores by the store's head
@@ -189,7 +190,11 @@ impl QueryArguments {
 
     /// How hybrid scores find candidates.
     fn found_by(&self, snapshot: &Snapshot) -> Result<HybridCandidates<'_>, Failure> {
-        let by = self.candidates_by.as_deref();
+        // Codes agree better with the scores of all rows than embeddings do.
+        let by = match self.candidates_by.as_deref() {
+            None if snapshot.has_codes(&self.gradient_query())? => Some(CANDIDATES_BY[1]),
+            by => by,
+        };
         let input = match (&self.question.text, &self.question.key) {
             (Some(text), _) => Some(QueryInput::Text(text.clone())),
             (None, Some(key)) => Some(QueryInput::Key(key.clone())),

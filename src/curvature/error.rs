@@ -31,12 +31,6 @@ pub enum CurvatureError {
         /// Rows.
         rows: usize,
     },
-    /// A gradient whose coordinates are beyond f32.
-    #[error("the gradient of row {row} of the fit is too long for codes: fit without them")]
-    Codes {
-        /// Which row, from 0.
-        row: usize,
-    },
     /// Too many parameters for a form that needs a value for each.
     #[error(
         "{parameters} parameters are too many for this form (at most {most}): use the dual form, or landmarks"

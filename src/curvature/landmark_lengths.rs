@@ -6,7 +6,7 @@ use faer::{Accum, Mat, Par};
 
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
-use super::landmarks::{MixingValue, landmark_factor};
+use super::landmarks::{MixingValue, landmark_factor, scaled_products};
 
 /// Rows whose products with the landmarks are held at a time.
 const BLOCK_ROWS: usize = 256;
@@ -67,10 +67,7 @@ impl LandmarkLengths {
         for first in (0..norms.len()).step_by(BLOCK_ROWS) {
             let rows: Vec<usize> = (first..norms.len().min(first + BLOCK_ROWS)).collect();
             let count = factors.len();
-            let products = gradients.subset(&rows).inner_products(chosen);
-            let scaled = Mat::from_fn(count, rows.len(), |landmark, row| {
-                products[row * count + landmark] * factors[landmark]
-            });
+            let scaled = scaled_products(&gradients.subset(&rows), (chosen, factors), |_| 1.0);
             let mut through = scaled.clone();
             solve_lower_triangular_in_place(self.lower.as_ref(), through.as_mut(), Par::Seq);
             let mut mixed = Mat::zeros(count, rows.len());

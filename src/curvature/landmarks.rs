@@ -195,17 +195,26 @@ pub(super) fn mixed(mixing: &[MixingValue], vector: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
+/// Inner products of some rows' gradients with those of the landmarks, by the factors of both: landmarks x rows.
+pub(super) fn scaled_products(
+    block: &MemberGradients,
+    (chosen, factors): (&MemberGradients, &[f64]),
+    factor: impl Fn(usize) -> f64,
+) -> Mat<f64> {
+    let count = factors.len();
+    let products = block.inner_products(chosen);
+    Mat::from_fn(count, block.rows(), |landmark, row| {
+        products[row * count + landmark] * factors[landmark] * factor(row)
+    })
+}
+
 /// U^T of some rows, landmarks x rows: the landmarks' factor L away from their products with the rows, by each row's factor.
 pub(super) fn through_landmarks(
     block: &MemberGradients,
     (chosen, factors, lower): (&MemberGradients, &[f64], &Mat<f64>),
     factor: impl Fn(usize) -> f64,
 ) -> Mat<f64> {
-    let count = factors.len();
-    let products = block.inner_products(chosen);
-    let mut through = Mat::from_fn(count, block.rows(), |landmark, row| {
-        products[row * count + landmark] * factors[landmark] * factor(row)
-    });
+    let mut through = scaled_products(block, (chosen, factors), factor);
     solve_lower_triangular_in_place(lower.as_ref(), through.as_mut(), Par::Seq);
     through
 }

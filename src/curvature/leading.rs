@@ -7,11 +7,14 @@ use rayon::prelude::*;
 
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
-use super::landmarks::{SumValue, landmark_factor, through_landmarks};
+use super::landmarks::{SumValue, landmark_factor, scaled_products, through_landmarks};
 use super::margin::MarginWeights;
 
 /// Rows whose products with the landmarks are held at a time.
 const BLOCK_ROWS: usize = 256;
+
+/// Landmarks up to which eight matrices over them are held.
+const PARTED_LANDMARKS_MAX: usize = 4096;
 
 /// What turns products of a gradient with those of some rows, the landmarks, into its leading coordinates.
 ///
@@ -55,8 +58,10 @@ impl LeadingFit {
         let count = factors.len();
         let lower = landmark_factor(&chosen, &factors)?;
         let firsts: Vec<usize> = (0..gradients.rows()).step_by(BLOCK_ROWS).collect();
-        // Sums of parts whose number is that of no machine, so that they are the same on every one.
-        let parts = firsts.par_chunks(firsts.len().div_ceil(8).max(1)).map(|firsts| {
+        // Sums of parts whose number is that of no machine, so that they are the same on every one; of many landmarks few parts fit
+        // the memory.
+        let parts = if count > PARTED_LANDMARKS_MAX { 2 } else { 8 };
+        let parts = firsts.par_chunks(firsts.len().div_ceil(parts).max(1)).map(|firsts| {
             let mut inner: Mat<f64> = Mat::zeros(count, count);
             for first in firsts {
                 let rows: Vec<usize> = (*first..gradients.rows().min(first + BLOCK_ROWS)).collect();
@@ -107,10 +112,7 @@ impl LeadingFit {
         let mut found = Vec::with_capacity(gradients.rows() * coordinates);
         for first in (0..gradients.rows()).step_by(BLOCK_ROWS) {
             let rows: Vec<usize> = (first..gradients.rows().min(first + BLOCK_ROWS)).collect();
-            let products = gradients.subset(&rows).inner_products(chosen);
-            let scaled = Mat::from_fn(count, rows.len(), |landmark, row| {
-                products.get(row * count + landmark).map_or(0.0, |product| product * factors[landmark])
-            });
+            let scaled = scaled_products(&gradients.subset(&rows), (chosen, factors), |_| 1.0);
             let mut own = Mat::zeros(coordinates, rows.len());
             matmul(&mut own, Accum::Replace, matrix, &scaled, 1.0, Par::Seq);
             for row in 0..rows.len() {

@@ -131,7 +131,7 @@ impl OpenCurvature {
         let empty = MemberGradients::empty(rows.schema.layout());
         let diagonal = match kind {
             CurvatureKind::Diagonal => {
-                let values = numbers(section(&file, curvature_section::DIAGONAL)?);
+                let values = numbers(file.whole(curvature_section::DIAGONAL)?);
                 if values.len() as u64 != empty.parameters() * members as u64 {
                     return Err(file.content_error("its diagonal has another length").into());
                 }
@@ -157,6 +157,9 @@ impl OpenCurvature {
         if kind == CurvatureKind::Margin {
             opened.weights = margin_weights(rows)?;
         }
+        if form != CurvatureForm::Direct {
+            opened.check_dampings(members)?;
+        }
         if matches!(form, CurvatureForm::Dual | CurvatureForm::Primal) {
             let order = if form == CurvatureForm::Dual { record.rows } else { empty.parameters() };
             opened.check_inverses(order, members)?;
@@ -170,13 +173,18 @@ impl OpenCurvature {
         Ok(opened)
     }
 
-    /// Checks that there is an inverse of so many rows for each member, and what was added to its diagonal.
-    fn check_inverses(&self, order: u64, members: usize) -> Result<(), FileError> {
+    /// Checks that something was added to each member's diagonal.
+    fn check_dampings(&self, members: usize) -> Result<(), FileError> {
         let is_damped =
             |own: &Vec<f64>| matches!(own.as_slice(), [damping] if *damping > 0.0 && damping.is_finite());
-        if self.head.damping.len() != members || !self.head.damping.iter().all(is_damped) {
-            return Err(self.file.content_error("it has not one damping for each member"));
+        match self.head.damping.len() == members && self.head.damping.iter().all(is_damped) {
+            true => Ok(()),
+            false => Err(self.file.content_error("it has not one damping for each member")),
         }
+    }
+
+    /// Checks that there is an inverse of so many rows for each member.
+    fn check_inverses(&self, order: u64, members: usize) -> Result<(), FileError> {
         let bytes = order.checked_mul(order).and_then(|values| values.checked_mul(4 * members as u64));
         for tag in [curvature_section::INVERSE, curvature_section::INVERSE_REST] {
             if Some(self.bytes(tag)?.len() as u64) != bytes {
@@ -232,6 +240,10 @@ impl OpenCurvature {
             terms: terms.as_chunks::<4>().0.iter().map(|term| u32::from_le_bytes(*term)).collect(),
             outcomes: Vec::new(),
         };
+        decoded
+            .check_finite(layout)
+            .and_then(|()| decoded.check_terms(layout))
+            .map_err(|reason| self.file.content_error(format!("its landmarks: {reason}")))?;
         let of_member = |(member, factors): (usize, &[f64])| {
             let mut gradients = MemberGradients::empty(layout);
             (0..count).for_each(|row| gradients.push(layout, member as u32, &decoded, row));
@@ -266,7 +278,7 @@ impl OpenCurvature {
         if factors.len() != count * members {
             return Err(self.file.content_error("it has not one factor for each row").into());
         }
-        let of_fit = RowsOfFit::find(&self.file, count, rows)?;
+        let of_fit = self.find_rows(rows)?;
         let zero = SketchRows {
             values: vec![0.0; layout.width()],
             terms: vec![crate::format::SPARSE_PADDING; layout.terms_a_row()],
@@ -291,7 +303,7 @@ impl OpenCurvature {
 
     /// Bytes of a section.
     pub(super) fn bytes(&self, tag: u32) -> Result<&[u8], FileError> {
-        section(&self.file, tag)
+        self.file.whole(tag)
     }
 
     /// Values of a section of f64 values.
@@ -307,8 +319,17 @@ impl OpenCurvature {
         if let Some(known) = self.of_fit.get() {
             return Ok(known);
         }
-        let found = RowsOfFit::find(&self.file, self.record.rows as usize, rows)?;
+        let found = self.find_rows(rows)?;
         Ok(self.of_fit.get_or_init(|| found))
+    }
+
+    fn find_rows(&self, rows: &GradientRows<'_>) -> Result<RowsOfFit, FileError> {
+        let count = self.record.rows as usize;
+        // What was fitted is what is there: rows need not be looked for.
+        if rows.snapshot.commit() == self.record.commit && rows.live_rows() == self.record.rows {
+            return Ok(RowsOfFit::all(rows));
+        }
+        RowsOfFit::find(&self.file, count, rows)
     }
 
     /// Lengths of the rows of the fit as they were kept, member by member; `None` if they were not, as those of the dual form.
@@ -395,28 +416,19 @@ impl OpenCurvature {
     }
 
     /// Name for answers, such as `margin (dual), version 3`, and what has changed since it was fitted.
-    pub(super) fn title_now(&self, rows: &GradientRows<'_>) -> String {
+    pub(super) fn title_now(&self, rows: &GradientRows<'_>) -> Result<String, FileError> {
         let mut title = curvature_title(&self.record.kind, &self.record.form, self.record.version);
-        let (fitted_rows, live) = (self.record.rows, rows.live_rows());
-        match &self.fitted {
-            None if fitted_rows != live => {
-                title.push_str(&format!("; fitted to {fitted_rows} rows, {live} are there now"));
-            }
-            None => {}
-            Some(fitted) => {
-                let (gone, new) = (fitted.of_fit.missing().len(), live.saturating_sub(fitted.rows() as u64));
-                if gone > 0 || new > 0 {
-                    title.push_str(&format!("; {new} rows came and {gone} left since it was fitted"));
-                }
-            }
+        let of_fit = self.rows_of_fit(rows)?;
+        let (gone, new) = (of_fit.missing().len(), rows.live_rows().saturating_sub(of_fit.rows() as u64));
+        if gone > 0 || new > 0 {
+            title.push_str(&format!("; {new} rows came and {gone} left since it was fitted"));
         }
-        title
+        // Rows leave the dual form at once.
+        if gone > 0 && self.fitted.is_none() && self.kind != CurvatureKind::Identity {
+            title.push_str(": to take them out of it, fit again");
+        }
+        Ok(title)
     }
-}
-
-fn section(file: &SealedFile, tag: u32) -> Result<&[u8], FileError> {
-    let section = file.section(tag).ok_or_else(|| file.content_error(format!("section {tag} is missing")))?;
-    file.read(section, 0..section.length)
 }
 
 fn numbers(bytes: &[u8]) -> Vec<f64> {

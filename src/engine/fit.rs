@@ -66,7 +66,7 @@ pub struct FitReport {
     pub landmark_error: Option<f64>,
     /// Codes that were kept.
     pub codes: Option<CodesReport>,
-    /// Of the primal form and of `diagonal`: which sums were kept, and which rows were read.
+    /// Of the primal form and of `diagonal`: which sums were kept, and how many rows were added up and taken away.
     pub sums: Option<FitSums>,
     /// Bytes of its file.
     pub bytes: u64,
@@ -93,8 +93,8 @@ impl Store {
     /// Fits a curvature to the gradients of all live rows of a sketch column, and keeps it in the store. An earlier one of
     /// the same kind and column gives way to it.
     ///
-    /// Rows that come later are scored by the fitted curvature; rows that are deleted leave it at the same damping. Fit
-    /// again when many have.
+    /// Rows that come later are scored by the fitted curvature; rows that are deleted leave the dual form at once, at the same
+    /// damping, and the others with the next fit.
     ///
     /// # Errors
     /// See [`GradientError`]. Nothing of a failed fit is visible.
@@ -111,13 +111,14 @@ impl Store {
             let fits = fit(&input, options.damping, watch)?;
             Ok::<_, GradientError>((input, fits))
         });
-        watch.progress.end();
-        let (input, fits) = fitted?;
+        let (input, fits) = fitted.inspect_err(|_| watch.progress.end())?;
         let told = snapshot.inner.context.pool.install(|| {
-            let codes = options.codes.map(|most| fit_codes(&input, &fits, most)).transpose()?;
-            let beside = Beside { lengths: fit_lengths(&input, &fits)?, codes: codes.unwrap_or_default() };
+            let codes = options.codes.map(|most| fit_codes(&input, &fits, most, watch.cancel)).transpose()?;
+            let lengths = fit_lengths(&input, &fits, watch.cancel)?;
+            let beside = Beside { lengths, codes: codes.unwrap_or_default() };
             Ok::<_, GradientError>((landmark_error(&input, &fits)?, beside))
         });
+        watch.progress.end();
         let (landmark_error, beside) = told?;
         let head = head_of(&rows, &input, &fits, &beside);
         let damping = head.damping.clone();
@@ -171,7 +172,7 @@ impl Store {
             column,
             kind: head.kind.clone(),
             form: head.form.clone(),
-            rows: input.rows(),
+            rows: input.keys.len() as u64,
             commit: CommitSeq(transaction.next.store.commit.0 + 1),
             file,
         };
@@ -222,7 +223,9 @@ impl Snapshot {
     ) -> Result<(), E> {
         let rows = self.gradient_rows(options.column.as_deref())?;
         let silent = Watch::silent(watch.cancel);
-        let input = self.inner.context.pool.install(|| gather(self, &rows, options, false, silent))?;
+        // Candidates are not looked for.
+        let options = FitOptions { codes: None, ..options.clone() };
+        let input = self.inner.context.pool.install(|| gather(self, &rows, &options, false, silent))?;
         watch.progress.begin("damping", "trials", Some(ratios.len() as u64));
         let done = ratios.iter().enumerate().try_for_each(|(trial, ratio)| {
             let curvature = self.trial(&rows, &input, *ratio, silent)?;
@@ -246,6 +249,7 @@ impl Snapshot {
     ) -> Result<OpenCurvature, GradientError> {
         const VERSION: u64 = 1;
         let fits = self.inner.context.pool.install(|| fit(input, Some(ratio), watch))?;
+        // Scores of the kind `dot` are all that is asked of it.
         let beside = Beside::default();
         let head = head_of(rows, input, &fits, &beside);
         let head_bytes = head_bytes(&head)?;
@@ -255,7 +259,6 @@ impl Snapshot {
             path: storage.describe(CURVATURE_FOLDER),
             source,
         })?;
-        // Scores of the kind `dot` are all that is asked of it.
         let parts = FileParts::new(input, &fits, &beside);
         let sections = parts.sections(&head_bytes, input, &fits, &beside);
         let file = write_curvature_file(&storage, VERSION, rows.column.id, &sections)?;
@@ -264,7 +267,7 @@ impl Snapshot {
             column: rows.column.id,
             kind: head.kind,
             form: head.form,
-            rows: input.rows(),
+            rows: input.keys.len() as u64,
             commit: self.commit(),
             file,
         };
@@ -332,9 +335,7 @@ fn gather(
     let form = choose_form(kind, options.form, live, parameters)?;
     let mut input = read_gradients(rows, (kind, form), watch)?;
     if let Some(sums) = sums_kind(kind, form) {
-        let summed = sum_rows(snapshot, rows, (kind, sums), keeps, watch.cancel)?;
-        input.zero_rows = summed.zero_rows;
-        input.sums = Some(summed);
+        input.sums = Some(sum_rows(snapshot, rows, (kind, sums), keeps, watch.cancel)?);
     }
     if form == CurvatureForm::Landmarks || options.codes.is_some() {
         choose_landmarks(rows, &mut input, options.landmarks.unwrap_or(LANDMARKS_DEFAULT))?;

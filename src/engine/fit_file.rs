@@ -29,10 +29,7 @@ pub(super) struct FitHead {
 impl FitHead {
     /// What stands at the beginning of a curvature file.
     pub(super) fn read(file: &SealedFile) -> Result<Self, FileError> {
-        let tag = curvature_section::HEAD;
-        let section =
-            file.section(tag).ok_or_else(|| file.content_error(format!("section {tag} is missing")))?;
-        serde_json::from_slice(file.read(section, 0..section.length)?)
+        serde_json::from_slice(file.whole(curvature_section::HEAD)?)
             .map_err(|error| file.content_error(format!("its head: {error}")))
     }
 }
@@ -54,19 +51,12 @@ pub(super) struct FitInput {
     pub(super) keys: Vec<String>,
     pub(super) prints: Vec<u64>,
     pub(super) zero_rows: u64,
-    /// What the gradients add up to, for fits that need no more.
+    /// What the gradients add up to, for the forms that need it.
     pub(super) sums: Option<SummedRows>,
     /// Rows that stand for all of them.
     pub(super) landmarks: Vec<usize>,
     /// Their values and terms, as they stand in the file.
     pub(super) landmark_rows: (Vec<u8>, Vec<u8>),
-}
-
-impl FitInput {
-    /// Rows of the fit.
-    pub(super) fn rows(&self) -> u64 {
-        self.sums.as_ref().map_or(self.keys.len() as u64, |sums| sums.rows)
-    }
 }
 
 impl MemberFit {

@@ -41,8 +41,6 @@ pub struct FitSums {
 pub(super) struct SummedRows {
     /// Member by member.
     pub(super) members: Vec<GradientSums>,
-    pub(super) rows: u64,
-    pub(super) zero_rows: u64,
     pub(super) report: FitSums,
 }
 
@@ -115,7 +113,7 @@ pub(super) fn sum_rows(
         match summing.file_of(segment) {
             Some(file) => {
                 let own = summing.segment(segment, &file, &mut report)?;
-                total.sums.merge(&own);
+                total.sums.iter_mut().zip(&own).for_each(|(total, own)| total.merge(own));
             }
             None => {
                 summing.add_live(&mut total, segment)?;
@@ -124,23 +122,11 @@ pub(super) fn sum_rows(
         }
     }
     let total = total.end();
-    let live = total.members.first().map_or(0, GradientSums::rows);
-    Ok(SummedRows { members: total.members, rows: live, zero_rows: total.zero_rows, report })
+    Ok(SummedRows { members: total, report })
 }
 
-/// Sums over some rows.
-#[derive(Clone)]
-struct Sums {
-    members: Vec<GradientSums>,
-    zero_rows: u64,
-}
-
-impl Sums {
-    fn merge(&mut self, other: &Self) {
-        self.members.iter_mut().zip(&other.members).for_each(|(own, other)| own.merge(other));
-        self.zero_rows += other.zero_rows;
-    }
-}
+/// Sums over some rows, member by member.
+type Sums = Vec<GradientSums>;
 
 /// What is done with rows.
 #[derive(Clone, Copy, PartialEq)]
@@ -161,7 +147,7 @@ impl Changing {
     /// Does what is to be done with the rows of the block.
     fn empty_block(&mut self, empty: &MemberGradients) {
         let change = self.change;
-        self.sums.members.par_iter_mut().zip(&mut self.block).for_each(|(sums, block)| {
+        self.sums.par_iter_mut().zip(&mut self.block).for_each(|(sums, block)| {
             let (gradients, weights) = std::mem::replace(block, (empty.clone(), Vec::new()));
             match change {
                 Change::Add => sums.add(&gradients, &weights),
@@ -210,7 +196,7 @@ impl Summing<'_> {
                 .map_err(|source| GradientError::Curvature { member, source }),
         };
         let members = (0..self.rows.schema.members() as usize).map(of_member);
-        Ok(Sums { members: members.collect::<Result<_, _>>()?, zero_rows: 0 })
+        members.collect()
     }
 
     /// The file that the sums of a segment's rows are worth, if they are. They are not where more than half of the rows are
@@ -255,9 +241,9 @@ impl Summing<'_> {
     /// What the file beside a segment's column says of its live rows. A damaged one says nothing.
     fn kept(&self, segment: &GradientSegment<'_>, file: &FileOf) -> Result<Kept, GradientError> {
         let Some(sums) = self.read(file) else { return Ok(Kept::Nothing) };
-        let before: Vec<Vec<f64>> = sums.members.iter().map(GradientSums::traces).collect();
+        let before: Vec<Vec<f64>> = sums.iter().map(GradientSums::traces).collect();
         let Some(sums) = self.with_deleted(Change::TakeAway, sums, segment)? else { return Ok(Kept::Spent) };
-        let keeps_half = sums.members.iter().zip(&before).all(|(left, before)| left.keeps_half_of(before));
+        let keeps_half = sums.iter().zip(&before).all(|(left, before)| left.keeps_half_of(before));
         Ok(if keeps_half { Kept::Sums(sums) } else { Kept::Spent })
     }
 
@@ -265,10 +251,10 @@ impl Summing<'_> {
     fn read(&self, (header, origin): &FileOf) -> Option<Sums> {
         let storage = self.snapshot.inner.context.storage.as_ref();
         let file = SumsFile::open(storage, header, *origin).ok()??;
-        let mut sums = Sums { members: Vec::new(), zero_rows: file.zero_rows() };
-        for (member, nothing) in self.nothing().ok()?.members.into_iter().enumerate() {
+        let mut sums = Sums::new();
+        for (member, nothing) in self.nothing().ok()?.into_iter().enumerate() {
             let values = file.member(member as u32).ok()?;
-            sums.members.push(nothing.of_values(u64::from(header.row_count), values)?);
+            sums.push(nothing.of_values(u64::from(header.row_count), values)?);
         }
         Some(sums)
     }
@@ -283,10 +269,10 @@ impl Summing<'_> {
         // Deleted rows that cannot be added up keep nobody from a fit: it is not about them.
         let all = self.with_deleted(Change::Add, live.clone(), segment)?;
         let is_finite = |sums: &GradientSums| sums.values().iter().all(|value| value.is_finite());
-        let Some(all) = all.filter(|all| all.members.iter().all(is_finite)) else { return Ok(Ok(())) };
-        let values: Vec<&[f64]> = all.members.iter().map(GradientSums::values).collect();
+        let Some(all) = all.filter(|all| all.iter().all(is_finite)) else { return Ok(Ok(())) };
+        let values: Vec<&[f64]> = all.iter().map(GradientSums::values).collect();
         let storage = self.snapshot.inner.context.storage.as_ref();
-        Ok(write_sums_file(storage, header, *origin, all.zero_rows, &values))
+        Ok(write_sums_file(storage, header, *origin, &values))
     }
 
     /// Sums to which a segment's deleted rows were added, or from which they were taken away; `None` if these rows cannot be
@@ -316,7 +302,7 @@ impl Summing<'_> {
     }
 
     fn begin(&self, change: Change, sums: Sums) -> Changing {
-        let block = sums.members.iter().map(|_| (self.empty.clone(), Vec::new())).collect();
+        let block = sums.iter().map(|_| (self.empty.clone(), Vec::new())).collect();
         Changing { sums, change, block }
     }
 
@@ -348,11 +334,6 @@ impl Summing<'_> {
                 if changing.block.first().is_some_and(|(gradients, _)| gradients.rows() >= most) {
                     changing.empty_block(&self.empty);
                 }
-                let zero_rows = &mut changing.sums.zero_rows;
-                *zero_rows = match changing.change {
-                    Change::Add => *zero_rows + u64::from(is_zero),
-                    Change::TakeAway => zero_rows.saturating_sub(u64::from(is_zero)),
-                };
             }
         }
         Ok(None)

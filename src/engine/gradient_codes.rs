@@ -6,10 +6,10 @@ use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use super::gradient_question::AskedGradients;
 use super::gradient_rows::GradientRows;
-use super::member_codes::{OpenCodes, code_rows};
-use crate::base::Cancel;
+use super::member_codes::{OpenCodes, code_rows, too_long};
 use crate::base::limits::CODE_COORDINATES_MAX;
-use crate::curvature::{LeadingFit, MemberGradients, SumValue};
+use crate::base::{Cancel, RowId};
+use crate::curvature::{CurvatureKind, LeadingFit, MemberGradients, SumValue};
 use crate::format::curvature_section;
 use crate::kernels::{CodeQueries, KernelError, Kernels, code_row_bytes};
 use crate::storage::FileError;
@@ -31,7 +31,8 @@ impl OpenCurvature {
     /// The curvature was fitted without codes, or its file is damaged.
     ///
     /// # Complexity
-    /// Reads a byte for each row and coordinate of a member.
+    /// Reads a byte for each row and coordinate of a member; the first question after rows came or left reads the gradients of all
+    /// rows, to find those of the fit among them.
     pub(super) fn code_scores(
         &self,
         rows: &GradientRows<'_>,
@@ -44,6 +45,11 @@ impl OpenCurvature {
         let of_member = |(number, gradients): (&usize, &MemberGradients)| {
             let stored = self.stored_codes(*number, codes)?;
             let own = self.coordinates(codes, *number, gradients)?;
+            if own.iter().any(|value| !value.is_finite()) {
+                return Err(GradientError::mismatch(
+                    "the gradient is too long for codes: take candidates by embedding, or ask with --score gradient",
+                ));
+            }
             let queries = CodeQueries::new(&[&own]).map_err(unfit)?;
             let scale = queries.queries().first().map_or(0.0, |query| query.scale);
             let mut raw = vec![0.0; rows.places];
@@ -76,8 +82,12 @@ impl OpenCurvature {
         }
         let coordinates = self.head.codes;
         if coordinates == 0 {
+            let remedy = match self.kind {
+                CurvatureKind::Diagonal => "ask with another one".to_owned(),
+                kind => format!("run \"ascribe fit --curvature {} --codes 256\"", kind.name()),
+            };
             return Err(GradientError::mismatch(format!(
-                "the {} curvature has no codes: run \"ascribe fit --codes 256\", or take candidates by embedding",
+                "the {} curvature has no codes: {remedy}, or take candidates by embedding",
                 self.kind.name()
             )));
         }
@@ -104,7 +114,7 @@ impl OpenCurvature {
     ) -> Result<(), GradientError> {
         let of_fit = self.rows_of_fit(rows)?;
         let members = rows.schema.members() as usize;
-        let is_later = |place: usize| of_fit.number(place).is_none();
+        let is_later = |place: usize| of_fit.number(place).is_none() && rows.is_live(place);
         let codes: &OpenCodes = opened;
         let blocks = rows.map_blocks(
             cancel,
@@ -118,8 +128,11 @@ impl OpenCurvature {
                         later.iter().map(|row| self.weights(member, block.place() + row).factor).collect();
                     let coordinates = self.coordinates(codes, member, &own)?;
                     code_rows(coordinates, codes.coordinates, &factors).map_err(|row| {
-                        let place = block.place() + later.get(row).copied().unwrap_or(0);
-                        GradientError::mismatch(format!("the gradient of row {place} is too long for codes"))
+                        let row = block.first.0 + later.get(row).copied().unwrap_or(0) as u32;
+                        match block.segment.view.segment.rows.key(RowId(row)) {
+                            Ok(key) => too_long(key),
+                            Err(error) => error.into(),
+                        }
                     })
                 };
                 let own = (0..members).map(of_member).collect::<Result<Vec<_>, GradientError>>()?;

@@ -27,9 +27,9 @@ pub(super) fn lengths<'a>(
     let of_fit = curvature.rows_of_fit(rows)?;
     let stored = curvature.stored_lengths(members)?;
     let mut lengths = vec![vec![0.0; rows.places]; members];
-    // Without what was kept, all rows are computed.
-    let is_known =
-        |place: usize| (stored.is_some() || curvature.fitted().is_some()) && of_fit.number(place).is_some();
+    // Without what was kept, all rows are computed. Nobody asks about deleted ones.
+    let is_kept = stored.is_some() || curvature.fitted().is_some();
+    let is_known = |place: usize| (is_kept && of_fit.number(place).is_some()) || !rows.is_live(place);
     for (member, lengths) in lengths.iter_mut().enumerate() {
         let solver = curvature.fitted().map(|_| curvature.solver(member)).transpose()?;
         for (number, place) in of_fit.places().iter().enumerate() {

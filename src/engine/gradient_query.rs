@@ -398,7 +398,7 @@ impl Asker<'_> {
             score: "gradient",
             column: rows.column.name.clone(),
             encoder: String::new(),
-            curvature: Some(curvature.title_now(rows)),
+            curvature: Some(curvature.title_now(rows)?),
             kind: query.kind,
             plan: "scan",
             plan_reason: String::new(),

@@ -127,6 +127,11 @@ impl<'a> GradientRows<'a> {
         places.collect()
     }
 
+    /// Whether there is a row at a place that is not deleted.
+    pub(super) fn is_live(&self, place: usize) -> bool {
+        self.row_at(place).is_some_and(|(segment, row)| !segment.view.deleted.contains(row))
+    }
+
     /// The segment and row at a place.
     pub(super) fn row_at(&self, place: usize) -> Option<(&GradientSegment<'a>, RowId)> {
         let number = self.segments.partition_point(|segment| segment.first <= place).checked_sub(1)?;
@@ -147,6 +152,19 @@ impl<'a> GradientRows<'a> {
         let mut rows = SketchRows::default();
         read_rows(&mut rows, segment.file, self.schema.layout(), row, 1)?;
         Ok(Some(rows))
+    }
+
+    /// The rows at some places, decoded, in this order.
+    pub(super) fn rows_at(&self, places: &[usize]) -> Result<SketchRows, FileError> {
+        let mut all = SketchRows::default();
+        let mut own = SketchRows::default();
+        for place in places {
+            let Some((segment, row)) = self.row_at(*place) else { continue };
+            read_rows(&mut own, segment.file, self.schema.layout(), row, 1)?;
+            all.values.extend_from_slice(&own.values);
+            all.terms.extend_from_slice(&own.terms);
+        }
+        Ok(all)
     }
 
     /// Hands all rows to `work`, block by block, in parallel; what it returns is in the order of the rows. Blocks whose places

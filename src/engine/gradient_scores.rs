@@ -11,6 +11,9 @@ use crate::attribution::ScoreKind;
 use crate::base::Cancel;
 use crate::curvature::{MarginWeights, MemberGradients};
 
+/// Rows at single places whose gradients one thread holds at a time.
+const PLACES_TOGETHER: usize = 64;
+
 /// Scores that one thread goes over at a time.
 pub(super) const CHUNK_ROWS: usize = 8192;
 
@@ -208,7 +211,7 @@ impl QuestionScores {
         places: &[usize],
         cancel: &Cancel,
     ) -> Result<Vec<f64>, GradientError> {
-        Ok(self.means_of(&self.exact_members(rows, curvature, places, cancel)?, places.len()))
+        Ok(self.means_of(&self.exact_members(rows, curvature, (places, false), cancel)?, places.len()))
     }
 
     /// Means over members of so many scores, each standardised.
@@ -228,26 +231,27 @@ impl QuestionScores {
         places: &[usize],
         cancel: &Cancel,
     ) -> Result<Vec<f64>, GradientError> {
-        let members = self.exact_members(rows, curvature, places, cancel)?;
+        let members = self.exact_members(rows, curvature, (places, true), cancel)?;
         if self.wanted.is_standardised && self.numbers.len() > 1 {
             self.standards = members.iter().map(|raw| Standard::of_scores(|| raw.iter().copied())).collect();
         }
         Ok(self.means_of(&members, places.len()))
     }
 
-    /// Each member's scores in f64 of the rows at some places.
+    /// Each member's scores in f64 of the rows at some places; see [`along_directions`](Self::along_directions).
     fn exact_members(
         &self,
         rows: &GradientRows<'_>,
         curvature: &OpenCurvature,
-        places: &[usize],
+        (places, by_product): (&[usize], bool),
         cancel: &Cancel,
     ) -> Result<Vec<Vec<f64>>, GradientError> {
         let fitted = |place: usize| curvature.fitted().and_then(|fitted| fitted.number(place));
         let others: Vec<usize> = (0..places.len()).filter(|at| fitted(places[*at]).is_none()).collect();
         let in_fit: Vec<(usize, usize)> =
             places.iter().enumerate().filter_map(|(at, place)| Some((at, fitted(*place)?))).collect();
-        let along = self.along_directions(rows, curvature, others.iter().map(|at| places[*at]).collect())?;
+        let outside: Vec<usize> = others.iter().map(|at| places[*at]).collect();
+        let along = self.along_directions(rows, curvature, &outside, by_product)?;
         let lengths =
             if self.wanted.kind == ScoreKind::Dot { None } else { Some(lengths(rows, curvature, cancel)?) };
         let members = (0..self.numbers.len()).into_par_iter().map(|at| {
@@ -273,26 +277,37 @@ impl QuestionScores {
         members.collect()
     }
 
-    /// Scores of the rows at some places along each member's direction, place by place.
+    /// Scores of the rows at some places along each member's direction, place by place; `by_product`: by products of matrices, which is
+    /// faster and rounds otherwise.
     fn along_directions(
         &self,
         rows: &GradientRows<'_>,
         curvature: &OpenCurvature,
-        places: Vec<usize>,
+        places: &[usize],
+        by_product: bool,
     ) -> Result<Vec<Vec<f64>>, GradientError> {
         let layout = rows.schema.layout();
-        let of_place = |place: usize| {
-            let Some(decoded) = rows.row(place)? else { return Ok(vec![0.0; self.numbers.len()]) };
-            let of_member = |(number, question): (&usize, &MemberQuestion)| {
+        let of_places = |places: &[usize]| {
+            let mut found = vec![Vec::with_capacity(self.numbers.len()); places.len()];
+            let decoded = rows.rows_at(places)?;
+            for (number, question) in self.numbers.iter().zip(&self.questions) {
                 let mut own = MemberGradients::empty(layout);
-                own.push(layout, *number as u32, &decoded, 0);
-                let along = question.direction.as_ref().map(|direction| direction.parts(&own, 0));
-                let along: f64 = along.unwrap_or_default().iter().sum();
-                question.scale * row_weight(curvature, *number, place) * along
-            };
-            Ok(self.numbers.iter().zip(&self.questions).map(of_member).collect())
+                (0..places.len()).for_each(|row| own.push(layout, *number as u32, &decoded, row));
+                let along: Vec<f64> = match &question.direction {
+                    Some(direction) if by_product => direction.scores(&own),
+                    Some(direction) => {
+                        (0..own.rows()).map(|row| direction.parts(&own, row).iter().sum()).collect()
+                    }
+                    None => vec![0.0; places.len()],
+                };
+                for ((found, place), along) in found.iter_mut().zip(places).zip(along) {
+                    found.push(question.scale * row_weight(curvature, *number, *place) * along);
+                }
+            }
+            Ok(found)
         };
-        places.into_par_iter().map(of_place).collect()
+        let parts = places.par_chunks(PLACES_TOGETHER).map(of_places);
+        Ok(parts.collect::<Result<Vec<_>, GradientError>>()?.concat())
     }
 
     /// The plain mean over members, whatever was asked for: what the predicted change of the query's loss is made of.

@@ -1,4 +1,4 @@
-//! Rows found by embeddings, scored by gradients.
+//! Rows found by embeddings or by codes, scored by gradients.
 
 use std::time::Instant;
 
@@ -64,6 +64,16 @@ impl Snapshot {
         columns.any(|column| matches!(column.kind, ColumnKind::Embedding(_)))
     }
 
+    /// Whether the curvature that a question asks keeps codes, by which candidates can be found.
+    ///
+    /// # Errors
+    /// There is no such curvature, or its file is damaged.
+    pub fn has_codes(&self, query: &GradientQuery) -> Result<bool, GradientError> {
+        let rows = self.gradient_rows(query.column.as_deref())?;
+        let curvature = self.inner.context.pool.install(|| self.curvature(&rows, query.curvature))?;
+        Ok(curvature.head.codes > 0)
+    }
+
     /// The rows with the strongest influence on each question, among as many candidates as are told, of the rows that pass the
     /// filter.
     ///
@@ -122,7 +132,10 @@ impl Snapshot {
                 eligible_rows: found.places.len() as u64,
                 segments: rows.segments.len(),
                 bytes: 0,
-                rows_by_codes: 0,
+                rows_by_codes: match question.candidates {
+                    HybridCandidates::Codes => live,
+                    HybridCandidates::Embedding { .. } => 0,
+                },
                 hops: 0,
                 rows_exact: found.places.len() as u64,
                 elapsed: begun.elapsed(),
@@ -203,7 +216,7 @@ impl Snapshot {
                 }
             };
             let (scores, moments) = of_candidates(scores, rows, &curvature, (&places, sample), cancel)?;
-            Ok((Candidates { places, scores, moments, found }, curvature.title_now(rows)))
+            Ok((Candidates { places, scores, moments, found }, curvature.title_now(rows)?))
         })
     }
 

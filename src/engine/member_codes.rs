@@ -1,5 +1,6 @@
 //! 8-bit codes of coordinates, row by row.
 
+use super::gradient_error::GradientError;
 use crate::curvature::{LeadingFit, MemberGradients};
 use crate::kernels::{code_row_bytes, encode_int8};
 
@@ -37,4 +38,11 @@ pub(super) fn code_rows(
         codes.resize((row + 1) * code_row_bytes(width), 0);
     }
     Ok((codes, scales))
+}
+
+/// A row that codes cannot be made of.
+pub(super) fn too_long(key: &str) -> GradientError {
+    GradientError::mismatch(format!(
+        "the gradient of the row with key {key:?} is too long for codes: delete the row, or fit without --codes"
+    ))
 }

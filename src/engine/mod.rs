@@ -36,7 +36,7 @@
 //! | `gradient_rows.rs` | the gradients of all rows, block by block |
 //! | `gradient_scores.rs` | scores of all rows for some gradients, member by member |
 //! | `head_column.rs` | the gradients of a classification head as a column, and its head kept beside it |
-//! | `hybrid_query.rs` | rows found by embeddings, scored by gradients |
+//! | `hybrid_query.rs` | rows found by embeddings or by codes, scored by gradients |
 //! | `import.rs` | rows whose vectors are ready, in one commit |
 //! | `indexing.rs` | building the index of each column of each segment |
 //! | `ingest.rs` | documents in, commit by commit, resumable: the stages, and writing |

@@ -31,15 +31,34 @@ impl RowsOfFit {
         let known = keys_and_prints(file, count)?;
         let found = known.par_iter().with_min_len(256).map(|(key, print)| place_of(rows, key, *print));
         let places = found.collect::<Result<Vec<Option<usize>>, FileError>>()?;
+        Self::of_places(places, rows).ok_or_else(|| file.content_error("a key is in it twice"))
+    }
+
+    /// All live rows, in the order of ingest.
+    pub(super) fn all(rows: &GradientRows<'_>) -> Self {
+        let places = rows.live_places().into_iter().map(Some).collect();
+        Self::of_places(places, rows).unwrap_or(Self {
+            numbers: Vec::new(),
+            places: Vec::new(),
+            missing: Vec::new(),
+        })
+    }
+
+    /// Rows at these places; `None` if one is named twice.
+    fn of_places(places: Vec<Option<usize>>, rows: &GradientRows<'_>) -> Option<Self> {
         let mut numbers = vec![NOT_FITTED; rows.places];
         let mut missing = Vec::new();
         for (number, place) in places.iter().enumerate() {
-            match place {
-                Some(place) => numbers[*place] = number as u32,
-                None => missing.push(number),
+            let Some(place) = place else {
+                missing.push(number);
+                continue;
+            };
+            if numbers[*place] != NOT_FITTED {
+                return None;
             }
+            numbers[*place] = number as u32;
         }
-        Ok(Self { numbers, places, missing })
+        Some(Self { numbers, places, missing })
     }
 
     /// Number in the fit of the row at a place.
@@ -65,18 +84,13 @@ impl RowsOfFit {
 
 /// The key and the checksum of the stored gradient of each row of a fit.
 fn keys_and_prints(file: &SealedFile, count: usize) -> Result<Vec<(&str, u64)>, FileError> {
-    let section = |tag: u32| {
-        let section =
-            file.section(tag).ok_or_else(|| file.content_error(format!("section {tag} is missing")))?;
-        file.read(section, 0..section.length)
-    };
     let (ends, bytes) = count
         .checked_mul(8)
         .and_then(|length| {
-            section(curvature_section::KEYS).map(|keys| keys.split_at_checked(length)).transpose()
+            file.whole(curvature_section::KEYS).map(|keys| keys.split_at_checked(length)).transpose()
         })
         .ok_or_else(|| file.content_error("it has too few keys"))??;
-    let prints = section(curvature_section::PRINTS)?.as_chunks::<8>().0;
+    let prints = file.whole(curvature_section::PRINTS)?.as_chunks::<8>().0;
     if prints.len() != count {
         return Err(file.content_error("it has not one print for each row"));
     }

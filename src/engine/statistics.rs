@@ -3,8 +3,8 @@
 use super::answer::{ColumnStatistics, CurvatureStatistics, IndexStatistics, Statistics};
 use super::fit_file::FitHead;
 use super::snapshot::Snapshot;
-use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, manifest_name};
-use crate::storage::{CATALOG_NAME, Storage, open_curvature_file};
+use crate::format::{ColumnKind, ColumnRecord, FORMAT_VERSION, SumsKind, manifest_name};
+use crate::storage::{CATALOG_NAME, Storage, open_curvature_file, sums_file_name};
 
 impl Snapshot {
     /// Rows, segments, columns and bytes of this state.
@@ -85,6 +85,10 @@ impl Snapshot {
                 if let Some(graph) = graph {
                     let graphs = statistics.index.graphs.get_or_insert_default();
                     graphs.add(graph.head(), graph.row_count(), graph.file().length());
+                }
+                for kind in SumsKind::ALL {
+                    statistics.bytes_on_disk +=
+                        file_length(storage, &sums_file_name(segment.record.id, column, kind));
                 }
                 statistics.index.damaged += usize::from(segment.indexes.is_damaged(column));
                 statistics.index.damaged_graphs += usize::from(segment.graphs.is_damaged(column));

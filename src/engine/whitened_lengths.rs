@@ -12,6 +12,8 @@ pub(super) fn length_of_kind(
     (factor, count): (f64, f64),
     is_of_fit: bool,
 ) -> f64 {
+    // Rounding may leave less than nothing of pairs that cancel out.
+    let squared = squared.max(0.0);
     if kind != CurvatureKind::Margin {
         return squared;
     }

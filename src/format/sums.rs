@@ -7,14 +7,14 @@ use crate::base::{ByteReader, ColumnId, SegmentId, put_u32, put_u64};
 pub mod sums_section {
     /// The column file whose rows were added up: its length and root checksum.
     pub const ORIGIN: u32 = 1;
-    /// What was added up, and how many rows of it are zero.
+    /// What was added up.
     pub const HEAD: u32 = 2;
     /// The sums, member by member, as f64.
     pub const SUMS: u32 = 3;
 }
 
 /// Bytes of the head section.
-pub const SUMS_HEAD_SIZE_BYTES: usize = 24;
+pub const SUMS_HEAD_SIZE_BYTES: usize = 16;
 
 /// What was added up over the rows of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,8 @@ impl SumsKind {
 /// };
 /// assert_eq!(header.values_a_member(), Some(10));
 /// assert_eq!(header.sums_length(), Some(8 * 2 * 10));
-/// assert_eq!(header.decode_head(&header.encode_head(7)), Some(7));
-/// assert_eq!(header.decode_head(&header.encode_head(10)), None); // more rows of zeros than rows
+/// assert!(header.has_head(&header.encode_head()));
+/// assert!(!header.has_head(&[0; 16]));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumsHeader {
@@ -124,22 +124,19 @@ impl SumsHeader {
         self.values_a_member()?.checked_mul(u64::from(self.members))?.checked_mul(8)
     }
 
-    /// The bytes of the head section, with the number of rows whose gradients are zero.
-    pub fn encode_head(&self, zero_rows: u64) -> Vec<u8> {
+    /// The bytes of the head section.
+    pub fn encode_head(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SUMS_HEAD_SIZE_BYTES);
         put_u32(&mut bytes, self.kind.code());
         put_u32(&mut bytes, 0);
         put_u64(&mut bytes, self.parameters);
-        put_u64(&mut bytes, zero_rows);
         bytes
     }
 
-    /// The number of rows whose gradients are zero; `None` if the head is not one of these sums.
-    pub fn decode_head(&self, bytes: &[u8]) -> Option<u64> {
+    /// Whether a head section is that of these sums.
+    pub fn has_head(&self, bytes: &[u8]) -> bool {
         let mut reader = ByteReader::new(bytes);
-        let (kind, _reserved) = (reader.u32().ok()?, reader.u32().ok()?);
-        let (parameters, zero_rows) = (reader.u64().ok()?, reader.u64().ok()?);
-        let is_of_these = kind == self.kind.code() && parameters == self.parameters;
-        (is_of_these && zero_rows <= u64::from(self.row_count)).then_some(zero_rows)
+        let (kind, _reserved, parameters) = (reader.u32(), reader.u32(), reader.u64());
+        kind == Ok(self.kind.code()) && parameters == Ok(self.parameters)
     }
 }

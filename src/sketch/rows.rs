@@ -3,6 +3,7 @@
 use super::encode::decode_sketch_rows;
 use super::layout::SketchLayout;
 use crate::base::ElementType;
+use crate::format::SPARSE_PADDING;
 
 /// What was measured of a row when its gradients were taken; all are probabilities, 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,16 +59,43 @@ impl SketchRows {
         Ok(())
     }
 
+    /// Refuses terms that name places which an input side does not have.
+    ///
+    /// # Errors
+    /// Which row has one.
+    pub fn check_terms(&self, layout: &SketchLayout) -> Result<(), String> {
+        if self.terms.is_empty() {
+            return Ok(());
+        }
+        let sparse: Vec<(std::ops::Range<usize>, u32)> = (0..layout.modules().len())
+            .map(|number| (layout.terms_of(number), layout.modules()[number].input))
+            .filter(|(range, _)| !range.is_empty())
+            .collect();
+        for (number, row) in self.terms.chunks(layout.terms_a_row().max(1)).enumerate() {
+            for (range, input) in &sparse {
+                let named = row.get(range.clone()).unwrap_or_default();
+                let is_bad = |term: &&u32| **term != SPARSE_PADDING && **term >= *input;
+                if let Some(term) = named.iter().find(is_bad) {
+                    return Err(format!(
+                        "row {number} of a block names place {term} of an input side of {input}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes stored rows in place of what was here; whether values are finite is not looked at.
     ///
     /// # Errors
-    /// The bytes are not those of whole rows: what is wrong.
+    /// The bytes are not those of whole rows, or terms are beyond their input side: what is wrong.
     pub fn take(&mut self, layout: &SketchLayout, stored: StoredSketches<'_>) -> Result<(), String> {
         decode_sketch_rows(stored.element, layout, stored.values, stored.scales, &mut self.values)
             .map_err(|error| error.to_string())?;
         self.terms.clear();
         let (terms, _) = stored.terms.unwrap_or_default().as_chunks::<4>();
         self.terms.extend(terms.iter().map(|term| u32::from_le_bytes(*term)));
+        self.check_terms(layout)?;
         self.outcomes.clear();
         let (outcomes, _) = stored.outcomes.unwrap_or_default().as_chunks::<4>();
         self.outcomes.extend(outcomes.iter().map(|value| f32::from_le_bytes(*value)));

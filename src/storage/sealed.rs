@@ -286,6 +286,16 @@ impl SealedFile {
         self.footer.section(tag)
     }
 
+    /// All bytes of the section of this tag, checked as by [`read`](Self::read).
+    ///
+    /// # Errors
+    /// It is missing, a checksum is wrong, or the medium cannot be read.
+    pub fn whole(&self, tag: u32) -> Result<&[u8], FileError> {
+        let section =
+            self.section(tag).ok_or_else(|| self.content_error(format!("section {tag} is missing")))?;
+        self.read(section, 0..section.length)
+    }
+
     /// The section of this tag, which must have this length.
     ///
     /// # Errors

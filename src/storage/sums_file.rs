@@ -21,8 +21,8 @@ pub fn sums_file_name(segment: SegmentId, column: ColumnId, kind: SumsKind) -> S
 /// Values turned into bytes at once.
 const PIECE_VALUES: usize = 32 * 1024;
 
-/// Writes the sums of all rows of the column file `origin`, member by member, of which `zero_rows` are zero. What is left of
-/// an earlier attempt is removed.
+/// Writes the sums of all rows of the column file `origin`, member by member. What is left of an earlier attempt is
+/// removed.
 ///
 /// # Errors
 /// The sums are not those that the header promises, or the file cannot be written.
@@ -30,22 +30,20 @@ pub fn write_sums_file(
     storage: &dyn Storage,
     header: &SumsHeader,
     origin: FileRecord,
-    zero_rows: u64,
     members: &[&[f64]],
 ) -> Result<(), FileError> {
     let name = sums_file_name(header.segment, header.column, header.kind);
     let unfinished = format!("{name}{UNFINISHED}");
-    let head = header.encode_head(zero_rows);
     let is_whole = |sums: &&[f64]| Some(sums.len() as u64) == header.values_a_member();
     let is_promised = members.len() as u64 == u64::from(header.members) && members.iter().all(is_whole);
-    if !is_promised || header.decode_head(&head).is_none() {
+    if !is_promised {
         let lengths: Vec<usize> = members.iter().map(|sums| sums.len()).collect();
-        let reason = format!("it has {lengths:?} sums of {zero_rows} rows of zeros and others");
+        let reason = format!("its members have {lengths:?} sums");
         return Err(FileError::Content { path: storage.describe(&unfinished), reason });
     }
     let mut writer = begin_unfinished(storage, &unfinished, &header.to_header())?;
     writer.section(sums_section::ORIGIN, &encode_origin(origin))?;
-    writer.section(sums_section::HEAD, &head)?;
+    writer.section(sums_section::HEAD, &header.encode_head())?;
     writer.begin_section(sums_section::SUMS)?;
     let mut bytes = Vec::new();
     for piece in members.iter().flat_map(|sums| sums.chunks(PIECE_VALUES)) {
@@ -63,7 +61,6 @@ pub struct SumsFile {
     file: SealedFile,
     sums: Section,
     members: u32,
-    zero_rows: u64,
 }
 
 impl SumsFile {
@@ -85,30 +82,21 @@ impl SumsFile {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let whole = |tag, what: &str| {
-            let missing = || file.content_error(format!("it does not say {what}"));
-            let section = file.section(tag).ok_or_else(missing)?;
-            file.read(section, 0..section.length)
-        };
-        let made_from = decode_origin(whole(sums_section::ORIGIN, "what it was made from")?);
+        let made_from = decode_origin(file.whole(sums_section::ORIGIN)?);
         if *file.header() != header.to_header() || made_from != Some(origin) {
             return Err(file.content_error("it was made from another column file"));
         }
-        let head = header.decode_head(whole(sums_section::HEAD, "what was added up")?);
-        let zero_rows = head.ok_or_else(|| file.content_error("it holds other sums"))?;
+        if !header.has_head(file.whole(sums_section::HEAD)?) {
+            return Err(file.content_error("it holds other sums"));
+        }
         let length = header.sums_length().ok_or_else(|| file.content_error("its sums are too many"))?;
         let sums = file.section_of_length(sums_section::SUMS, length)?;
-        Ok(Some(Self { sums, members: header.members, zero_rows, file }))
+        Ok(Some(Self { sums, members: header.members, file }))
     }
 
     /// The sealed file underneath.
     pub fn file(&self) -> &SealedFile {
         &self.file
-    }
-
-    /// Rows whose gradients are zero.
-    pub fn zero_rows(&self) -> u64 {
-        self.zero_rows
     }
 
     /// The sums of a member.
@@ -132,7 +120,7 @@ impl SumsFile {
         }
     }
 
-    /// Checks every block, and that all sums are finite.
+    /// Checks that all sums are finite, and so every block of them.
     ///
     /// # Errors
     /// The first that is wrong.
@@ -140,7 +128,6 @@ impl SumsFile {
     /// # Complexity
     /// Reads the whole file.
     pub fn verify(&self) -> Result<(), FileError> {
-        self.file.verify()?;
         (0..self.members).try_for_each(|member| self.member(member).map(drop))
     }
 }

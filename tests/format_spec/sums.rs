@@ -29,7 +29,7 @@ fn sums(kind: SumsKind) -> [&'static [f64]; 2] {
 fn written(kind: SumsKind) -> SimulatedStorage {
     let storage = SimulatedStorage::new();
     storage.create_folder("segments").unwrap();
-    write_sums_file(&storage, &header(kind), ORIGIN, 4, &sums(kind)).unwrap();
+    write_sums_file(&storage, &header(kind), ORIGIN, &sums(kind)).unwrap();
     storage
 }
 
@@ -59,9 +59,7 @@ fn sums_files_are_as_documented() {
         let origin = cut("index-file.md", "Origin", &sealed.sections[&1]);
         assert_eq!((origin.number("length"), origin.number("root")), (ORIGIN.length, ORIGIN.root));
         let head = cut("sums-file.md", "Head", &sealed.sections[&2]);
-        for (field, expected) in
-            [("kind", u64::from(kind.code())), ("reserved", 0), ("parameters", 3), ("zero rows", 4)]
-        {
+        for (field, expected) in [("kind", u64::from(kind.code())), ("reserved", 0), ("parameters", 3)] {
             assert_eq!(head.number(field), expected, "{field}");
         }
         let bytes: Vec<u8> = sums(kind).concat().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -75,7 +73,6 @@ fn what_was_written_is_read_and_other_sums_are_refused() {
     for kind in SumsKind::ALL {
         let storage = written(kind);
         let file = SumsFile::open(&storage, &header(kind), ORIGIN).unwrap().unwrap();
-        assert_eq!(file.zero_rows(), 4);
         for (member, expected) in sums(kind).into_iter().enumerate() {
             assert_eq!(file.member(member as u32).unwrap(), expected);
         }
@@ -103,8 +100,8 @@ fn what_was_written_is_read_and_other_sums_are_refused() {
             let opened = SumsFile::open(&storage, &header, origin);
             assert!(matches!(opened, Err(FileError::Content { .. })), "{header:?}: {opened:?}");
         }
-        for (zero_rows, sums) in [(4, &SQUARES[..1]), (10, &sums(kind)), (4, &[&[1.0], &[2.0]])] {
-            let refused = write_sums_file(&storage, &header(kind), ORIGIN, zero_rows, sums);
+        for sums in [&SQUARES[..1], &[&[1.0], &[2.0]]] {
+            let refused = write_sums_file(&storage, &header(kind), ORIGIN, sums);
             assert!(matches!(refused, Err(FileError::Content { .. })), "{refused:?}");
         }
     }
@@ -115,7 +112,7 @@ fn a_sum_that_is_not_finite_is_found_when_it_is_read() {
     for value in [f64::NAN, f64::INFINITY] {
         let storage = written(SumsKind::Diagonal);
         let sums: [&[f64]; 2] = [&[1.0, 2.0, 3.0], &[4.0, value, 6.0]];
-        write_sums_file(&storage, &header(SumsKind::Diagonal), ORIGIN, 0, &sums).unwrap();
+        write_sums_file(&storage, &header(SumsKind::Diagonal), ORIGIN, &sums).unwrap();
         let file = SumsFile::open(&storage, &header(SumsKind::Diagonal), ORIGIN).unwrap().unwrap();
         assert_eq!(file.member(0).unwrap(), sums[0]);
         for refused in [file.member(1).map(drop), file.verify()] {

@@ -1,8 +1,8 @@
 //! Rows that come, leave or are replaced after a fit.
 
 use ascribe::base::Cancel;
-use ascribe::curvature::CurvatureKind;
-use ascribe::engine::{OnDuplicate, Snapshot, Watch};
+use ascribe::curvature::{CurvatureForm, CurvatureKind};
+use ascribe::engine::{FitOptions, OnDuplicate, Snapshot, Watch};
 
 use crate::formula::{Fit, Written};
 use crate::gradients::Gradients;
@@ -207,4 +207,29 @@ fn a_new_fit_takes_the_place_of_the_old_one_with_its_file() {
     drop(scene.fit(CurvatureKind::Margin));
     assert_eq!(files(&scene), ["curvature/1.cur", "curvature/3.cur"]);
     assert_eq!(scores(&scene, CurvatureKind::Margin), before);
+}
+
+#[test]
+fn answers_say_what_came_and_left_and_which_forms_need_a_new_fit() {
+    let rows = Gradients::of_file(TRAIN);
+    for (kind, form, needs) in [
+        (CurvatureKind::Identity, None, false),
+        (CurvatureKind::Diagonal, None, true),
+        (CurvatureKind::Fisher, Some(CurvatureForm::Dual), false),
+        (CurvatureKind::Fisher, Some(CurvatureForm::Primal), true),
+        (CurvatureKind::Margin, Some(CurvatureForm::Landmarks), true),
+    ] {
+        let mut scene = Scene::of_rows(&rows.of_rows(0..38));
+        scene.try_fit(&FitOptions { kind: Some(kind), form, ..FitOptions::default() }).unwrap();
+        let queries = Gradients::of_file(QUERIES);
+        let title = |scene: &Scene| scene.answer(&queries, 0, &by(kind)).curvature.unwrap();
+        assert!(title(&scene).ends_with("version 1"), "{}", title(&scene));
+        scene.import(&rows.of_rows(38..39));
+        assert!(title(&scene).ends_with("1 rows came and 0 left since it was fitted"), "{}", title(&scene));
+        // As many as before, but others.
+        scene.delete(&rows.of_rows([4]).keys);
+        let found = title(&scene);
+        assert!(found.contains("1 rows came and 1 left since it was fitted"), "{found}");
+        assert_eq!(found.ends_with("fit again"), needs, "{found}");
+    }
 }
