@@ -241,7 +241,7 @@ fn codes_are_those_of_the_members_that_are_asked_and_of_the_rows_that_are_there(
         (CurvatureKind::Margin, Some(CurvatureForm::Dual)),
         (CurvatureKind::Fisher, Some(CurvatureForm::Landmarks)),
     ] {
-        let mut both = with_codes(kind, form, ROWS - 50, 10);
+        let mut both = with_codes(kind, form, ROWS - 50, 32);
         // Of the fit, and of those that came later, among them strong ones.
         let strong = both.scene.answer(&both.queries, 0, &GradientQuery { k: 3, ..by(kind) });
         let mut gone: Vec<String> = strong.proponents.iter().map(|hit| hit.key.clone()).collect();
