@@ -174,10 +174,13 @@ fn cell_text(value: &Value) -> String {
 }
 
 fn write_search(out: &mut dyn Write, answer: &Answer) -> io::Result<()> {
-    let rows = if answer.eligible_rows < answer.rows {
-        format!("{} of {} rows pass the filter", count_shown(answer.eligible_rows), count_shown(answer.rows))
+    let (looked_at, all) = (count_shown(answer.eligible_rows), count_shown(answer.rows));
+    let rows = if answer.plan == "candidates" {
+        format!("{looked_at} of {all} rows")
+    } else if answer.eligible_rows < answer.rows {
+        format!("{looked_at} of {all} rows pass the filter")
     } else {
-        format!("{} rows", count_shown(answer.rows))
+        format!("{all} rows")
     };
     let plural = if answer.segments == 1 { "" } else { "s" };
     let (segments, plan) = (answer.segments, answer.plan);
@@ -365,5 +368,12 @@ mod tests {
             assert_eq!(table.count(), 3);
             assert!(text.contains("20 of 30 rows pass the filter, 1 segment, scan, 1.50 ms"), "{text}");
         }
+        // Candidates were found otherwise, with a filter or without.
+        let mut out = Vec::new();
+        let mut writer = AnswerWriter::new(OutputFormat::Table, Page::default(), AnswerDetail::Plain);
+        let found = Answer { plan: "candidates", ..answer() };
+        writer.write(&mut out, &json!({}), &found).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("20 of 30 rows, 1 segment, candidates, 1.50 ms"), "{text}");
     }
 }

@@ -145,14 +145,14 @@ pub struct Answer {
     pub curvature: Option<String>,
     /// How scores are normalised.
     pub kind: ScoreKind,
-    /// How rows were looked at: `scan`, every one of them; `prefilter`, those that pass the filter, and no others; or
-    /// `graph`, those that walks were led to, which may miss some.
+    /// How rows were looked at: `scan`, every one of them; `prefilter`, those that pass the filter, and no others;
+    /// `graph`, those that walks were led to, which may miss some; or `candidates`, those that embeddings or codes found.
     pub plan: &'static str,
     /// Why no graph was walked, where there is one; empty otherwise.
     pub plan_reason: String,
     /// Live rows with a value in the column.
     pub rows: u64,
-    /// Rows that pass the filter; `rows` without one.
+    /// Rows that pass the filter; `rows` without one. Where the plan is `candidates`, how many those are.
     pub eligible_rows: u64,
     /// Segments looked at.
     pub segments: usize,
