@@ -206,7 +206,8 @@ impl<'a> Measurement<'a> {
         let gradients = self.snapshot.label_gradients(self.column, &texts)?;
         let nothing = QueryInput::Key(String::new());
         let inputs = GradientInput::of_head(&nothing, &gradients);
-        for (by, method) in hybrid.iter().zip(methods.first().into_iter().cycle()) {
+        let Some(method) = methods.first() else { return Ok(()) };
+        for by in hybrid {
             if *by == CANDIDATES_BY[1] {
                 self.measure_by_codes(&inputs, method, candidates)?;
                 continue;

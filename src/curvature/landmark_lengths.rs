@@ -86,25 +86,14 @@ impl LandmarkLengths {
 #[cfg(test)]
 mod tests {
     use super::super::dual::DualFit;
-    use super::super::gradients::ModuleGradients;
     use super::super::landmarks::LandmarkFit;
-    use super::super::margin::MarginWeights;
+    use super::super::made_gradients::{factored, weights};
     use super::*;
-    use crate::base::RandomStream;
-
-    fn gradients(rows: usize, seed: u64) -> MemberGradients {
-        let mut random = RandomStream::new(seed);
-        let mut values = |count: usize| (0..count).map(|_| (random.unit() - 0.4) as f32).collect::<Vec<_>>();
-        let module =
-            ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(rows * 4), v: values(rows * 6) };
-        MemberGradients::new(rows, vec![module])
-    }
 
     /// Largest difference of lengths through so many landmarks to those of the whole inverse, and the largest length.
     fn error(landmarks: usize) -> (f64, f64) {
-        let (rows, others) = (gradients(90, 1), gradients(13, 2));
-        let weights: Vec<MarginWeights> =
-            (0..90).map(|row| MarginWeights::new((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect();
+        let (rows, others) = (factored(90, 1, &[[4, 6]]), factored(13, 2, &[[4, 6]]));
+        let weights = weights(90);
         let dual = DualFit::fit(&rows, &weights, 1e-3).unwrap();
         let products = others.inner_products(&rows);
         let exact = others.squared_norms().into_iter().zip(products.chunks(90)).map(|(norm, products)| {

@@ -262,21 +262,11 @@ fn sum_up(
 #[cfg(test)]
 mod tests {
     use super::super::dual::DualFit;
+    use super::super::made_gradients::{factored, weights};
     use super::*;
-    use crate::base::RandomStream;
 
     fn gradients(rows: usize, seed: u64) -> MemberGradients {
-        let mut random = RandomStream::new(seed);
-        let mut values = |count: usize| (0..count).map(|_| (random.unit() - 0.4) as f32).collect::<Vec<_>>();
-        let first =
-            ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(rows * 4), v: values(rows * 6) };
-        let second =
-            ModuleGradients::Factored { rank: 1, out: 3, input: 5, u: values(rows * 3), v: values(rows * 5) };
-        MemberGradients::new(rows, vec![first, second])
-    }
-
-    fn weights(rows: usize) -> Vec<MarginWeights> {
-        (0..rows).map(|row| MarginWeights::new((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect()
+        factored(rows, seed, &[[4, 6], [3, 5]])
     }
 
     /// Largest difference to the scores of the whole inverse, of the largest score.

@@ -126,21 +126,12 @@ impl LeadingFit {
 #[cfg(test)]
 mod tests {
     use super::super::dual::DualFit;
-    use super::super::gradients::ModuleGradients;
+    use super::super::made_gradients::factored;
     use super::*;
-    use crate::base::RandomStream;
-
-    fn gradients(rows: usize, seed: u64) -> MemberGradients {
-        let mut random = RandomStream::new(seed);
-        let mut values = |count: usize| (0..count).map(|_| (random.unit() - 0.4) as f32).collect::<Vec<_>>();
-        let module =
-            ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(rows * 4), v: values(rows * 6) };
-        MemberGradients::new(rows, vec![module])
-    }
 
     /// Largest difference between products of coordinates and scores, over the largest score.
     fn error(damping: Option<f64>, most: usize) -> f64 {
-        let (rows, query) = (gradients(80, 1), gradients(1, 2));
+        let (rows, query) = (factored(80, 1, &[[4, 6]]), factored(1, 2, &[[4, 6]]));
         let weights = vec![MarginWeights::none(); 80];
         let products = query.inner_products(&rows);
         let exact: Vec<f64> = match damping {

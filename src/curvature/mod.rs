@@ -18,6 +18,7 @@
 //! | `landmarks.rs` | the inverse over rows through a few of them |
 //! | `leading.rs` | the leading coordinates of half-whitened gradients |
 //! | `leave_one_out.rs` | what the other rows say of each row's label |
+//! | `made_gradients.rs` | tests: made-up gradients and what they weigh |
 //! | `margin.rs` | weights of the margin kernel |
 //! | `packed.rs` | a direction laid out for many rows, in f32 |
 //! | `primal.rs` | the inverse in the space of parameters |
@@ -36,6 +37,8 @@ mod landmark_lengths;
 mod landmarks;
 mod leading;
 mod leave_one_out;
+#[cfg(test)]
+mod made_gradients;
 mod margin;
 mod packed;
 mod primal;

@@ -31,34 +31,29 @@ impl RowsOfFit {
         let known = keys_and_prints(file, count)?;
         let found = known.par_iter().with_min_len(256).map(|(key, print)| place_of(rows, key, *print));
         let places = found.collect::<Result<Vec<Option<usize>>, FileError>>()?;
-        Self::of_places(places, rows).ok_or_else(|| file.content_error("a key is in it twice"))
+        let found = Self::of_places(places, rows);
+        let is_number = |number: &&u32| **number != NOT_FITTED;
+        match found.numbers.iter().filter(is_number).count() == found.rows() {
+            true => Ok(found),
+            false => Err(file.content_error("a key is in it twice")),
+        }
     }
 
     /// All live rows, in the order of ingest.
     pub(super) fn all(rows: &GradientRows<'_>) -> Self {
-        let places = rows.live_places().into_iter().map(Some).collect();
-        Self::of_places(places, rows).unwrap_or(Self {
-            numbers: Vec::new(),
-            places: Vec::new(),
-            missing: Vec::new(),
-        })
+        Self::of_places(rows.live_places().into_iter().map(Some).collect(), rows)
     }
 
-    /// Rows at these places; `None` if one is named twice.
-    fn of_places(places: Vec<Option<usize>>, rows: &GradientRows<'_>) -> Option<Self> {
+    fn of_places(places: Vec<Option<usize>>, rows: &GradientRows<'_>) -> Self {
         let mut numbers = vec![NOT_FITTED; rows.places];
         let mut missing = Vec::new();
         for (number, place) in places.iter().enumerate() {
-            let Some(place) = place else {
-                missing.push(number);
-                continue;
-            };
-            if numbers[*place] != NOT_FITTED {
-                return None;
+            match place {
+                Some(place) => numbers[*place] = number as u32,
+                None => missing.push(number),
             }
-            numbers[*place] = number as u32;
         }
-        Some(Self { numbers, places, missing })
+        Self { numbers, places, missing }
     }
 
     /// Number in the fit of the row at a place.
