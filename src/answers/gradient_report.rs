@@ -27,8 +27,14 @@ pub fn fit_report(report: &FitReport, search: Option<&DampingSearch>, elapsed: D
     if let Some(error) = report.landmark_error {
         shown = shown.with("landmark_error", error);
     }
+    if let Some(factors) = report.factors {
+        shown = shown.with("factors", factors.name());
+    }
     if let Some(codes) = report.codes {
-        shown = shown.with("codes", codes.coordinates).with("codes_share", codes.share);
+        shown = shown
+            .with("codes", codes.coordinates)
+            .with("code_bits", u8::from(codes.bits))
+            .with("codes_share", codes.share);
     }
     if let Some(sums) = &report.sums {
         shown = shown.with("sums", sums_shown(sums));

@@ -95,6 +95,9 @@ pub const SKETCH_MEMBERS_MAX: u32 = 256;
 /// Parameters that a curvature may have a whole matrix over: one of 128 MiB for each member.
 pub const PRIMAL_PARAMETERS_MAX: u64 = 4096;
 
+/// Values of a module's side that a curvature may have eigenvectors over: a matrix of 128 MiB, and some seconds for each.
+pub const KRONECKER_SIDE_MAX: usize = 4096;
+
 /// Rows that a curvature may have a whole matrix over: one of 128 MiB in memory for each member while it is fitted.
 pub const DUAL_ROWS_MAX: u64 = 4000;
 

@@ -1,30 +1,35 @@
 //! `fit`: a curvature over the gradients of a column.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, value_parser};
 
 use super::failure::Failure;
+use super::gradient_arguments::tensors_of;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
+use super::vector_file::VectorFile;
 use crate::answers::{DampingSearch, fit_report};
 use crate::base::limits::{CODE_COORDINATES_MAX, LANDMARKS_DEFAULT};
-use crate::curvature::{CurvatureForm, CurvatureKind};
-use crate::engine::FitOptions;
+use crate::curvature::{CurvatureForm, CurvatureKind, KroneckerFactors};
+use crate::engine::{CodeBits, FitOptions};
 
 /// Fit the curvature that gradients are weighed by
 ///
 /// "margin" is the most faithful for classifiers with one label a row, where the sketches carry the probability of the
-/// row's own label; "fisher" is the damped empirical Fisher matrix over all modules jointly; "diagonal" and "identity"
-/// are cheap and rough. Rows that come later are scored by the fitted curvature; rows that are deleted leave the dual form at
+/// row's own label; "fisher" is the damped empirical Fisher matrix over all modules jointly; "trak" is
+/// that of the gradients of margins; "kfac" and "ekfac" take
+/// each module by itself, as a Kronecker product; "diagonal" and "identity" are cheap and rough. Rows that come later are scored by the fitted curvature; rows that are deleted leave the dual form at
 /// once, the others with the next fit.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
   ascribe fit models
   ascribe fit models --curvature fisher --damping 0.001
-  ascribe fit models --codes 256")]
+  ascribe fit models --codes 256
+  ascribe fit models --curvature ekfac")]
 pub(super) struct FitArguments {
     #[command(flatten)]
     store: StoreArguments,
@@ -38,11 +43,20 @@ pub(super) struct FitArguments {
     /// Rows that stand for all of them in the landmarks form, and for codes
     #[arg(long, value_name = "N", default_value_t = LANDMARKS_DEFAULT as u32, value_parser = value_parser!(u32).range(1..=20_000))]
     landmarks: u32,
-    /// Keep 8-bit codes of that many leading coordinates of each row's half-whitened gradients, by which hybrid scores find
+    /// Keep codes of that many leading coordinates of each row's half-whitened gradients, by which hybrid scores find
     /// candidates without embeddings; 256 are a good number
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=CODE_COORDINATES_MAX as i64))]
     codes: Option<u32>,
-    /// Damping, as a share of the kernel's trace (of each module's mean for diagonal), or auto: what was measured best
+    /// Bits of each code: 8, or 1 with a scale for each module: all coordinates of diagonal, kfac and ekfac (without --codes), and the
+    /// leading ones of fisher and margin
+    #[arg(long, value_name = "BITS", default_value = "8", value_parser = PossibleValuesParser::new(["1", "8"]))]
+    code_bits: String,
+    /// Factors A and B of kfac and ekfac as the collector measured them: the sketch file that the rows came from; without it, those
+    /// that the gradients tell
+    #[arg(long, value_name = "S.safetensors")]
+    factors: Option<PathBuf>,
+    /// Damping, as a share of the kernel's trace (of each module's mean eigenvalue for diagonal, kfac and ekfac), or auto: what was
+    /// measured best
     #[arg(long, value_name = "X", default_value = "auto")]
     damping: String,
     #[cfg(feature = "bert")]
@@ -76,9 +90,16 @@ impl FitArguments {
             form: CurvatureForm::from_name(&self.form),
             landmarks: Some(self.landmarks as usize),
             codes: self.codes.map(|codes| codes as usize),
+            code_bits: if self.code_bits == "1" { CodeBits::One } else { CodeBits::Eight },
             damping,
+            factors: None,
         };
         let mut store = self.store.open()?;
+        if let Some(path) = &self.factors {
+            let schema = store.snapshot().sketch_schema(options.column.as_deref())?;
+            let bytes = VectorFile::open(path, self.store.no_mmap)?;
+            options.factors = Some(KroneckerFactors::of_sketch_file(&tensors_of(path, &bytes)?, &schema)?);
+        }
         let begun = Instant::now();
         #[cfg(feature = "bert")]
         let search = self.truth.search(&store.snapshot(), &options, self.store.no_mmap, session)?;

@@ -6,8 +6,8 @@ use super::error::CurvatureError;
 /// over three data sets of 2,000 and 4,000 rows.
 pub const DAMPING_RATIO: f64 = 0.3 / 512.0;
 
-/// What `diagonal` adds, as a share of the mean over each module's parameters.
-pub const DIAGONAL_DAMPING_RATIO: f64 = 0.1;
+/// What `diagonal`, `kfac` and `ekfac` add, as a share of each module's mean eigenvalue.
+pub const MODULE_DAMPING_RATIO: f64 = 0.1;
 
 /// What is added to each value of a diagonal with this trace.
 ///

@@ -65,6 +65,20 @@ impl DiagonalFit {
         direction
     }
 
+    /// Each gradient divided by the roots of `values`, row by row; inner products of two are scores.
+    ///
+    /// # Complexity
+    /// O(rows x parameters).
+    pub fn half_whitened(values: &[f64], gradients: &MemberGradients) -> Vec<f32> {
+        let mut all = Vec::with_capacity(gradients.rows() * values.len());
+        for row in 0..gradients.rows() {
+            let whole = Direction::of_row(gradients, row);
+            let own = whole.modules().iter().flat_map(|module| &module.values);
+            all.extend(own.zip(values).map(|(value, divisor)| (value / divisor.sqrt()) as f32));
+        }
+        all
+    }
+
     /// What each gradient comes to with itself once it is divided by `values`.
     ///
     /// # Complexity

@@ -6,7 +6,7 @@ use faer::linalg::solvers::Solve;
 use super::damping::damping_of;
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 use super::symmetric::{Symmetric, SymmetricView, factorised, inverse};
 use crate::kernels::KernelError;
 
@@ -39,7 +39,7 @@ impl DualFit {
     /// O(rows^2 x values of a row + rows^3); memory for three matrices of rows x rows.
     pub fn fit(
         gradients: &MemberGradients,
-        weights: &[MarginWeights],
+        weights: &[RowWeights],
         ratio: f64,
     ) -> Result<Self, CurvatureError> {
         let factors: Vec<f64> = weights.iter().map(|weights| weights.factor).collect();
@@ -240,9 +240,9 @@ mod tests {
         MemberGradients::new(rows, vec![factored, dense, sparse])
     }
 
-    fn weights(rows: usize) -> Vec<MarginWeights> {
+    fn weights(rows: usize) -> Vec<RowWeights> {
         let own = |row: usize| (row % 5 + 1) as f32 / 7.0;
-        (0..rows).map(|row| MarginWeights::new(own(row), Some(0.3 + (row % 3) as f32 * 0.2))).collect()
+        (0..rows).map(|row| RowWeights::margin(own(row), Some(0.3 + (row % 3) as f32 * 0.2))).collect()
     }
 
     fn close(left: &[f64], right: &[f64], tolerance: f64) {

@@ -41,6 +41,27 @@ pub enum CurvatureError {
         /// How many are possible.
         most: u64,
     },
+    /// A side of a module that no matrix is made over.
+    #[error(
+        "a module's side of {side} values is too wide for eigenvectors (at most {most}): leave the module out of the column or project it, or fit fisher, which needs none"
+    )]
+    TooWide {
+        /// Values of the side.
+        side: usize,
+        /// How many are possible.
+        most: usize,
+    },
+    /// Kronecker factors of other shapes.
+    #[error("the factors of module {module} are missing or do not fit its shape")]
+    OtherFactors {
+        /// Number of the module, from 0.
+        module: usize,
+    },
+    /// A symmetric matrix without eigenvectors.
+    #[error(
+        "a module's factor has no eigenvectors: its values are not finite or differ by too many powers of ten"
+    )]
+    NotDecomposed,
     /// Sums of something else.
     #[error("sums of {needed} are needed here, other ones were given")]
     OtherSums {

@@ -7,7 +7,7 @@ use super::direction::Direction;
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
 use super::landmarks::{LandmarkFit, landmark_factor, mixed};
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 
 /// What may be left of a solution's right side, as a share of its length.
 const TOLERANCE: f64 = 1e-6;
@@ -33,7 +33,7 @@ impl LandmarkFit {
     pub fn error(
         &self,
         gradients: &MemberGradients,
-        weights: &[MarginWeights],
+        weights: &[RowWeights],
         landmarks: &[usize],
         questions: &[usize],
     ) -> Result<f64, CurvatureError> {
@@ -152,8 +152,8 @@ mod tests {
         let first = ModuleGradients::Factored { rank: 1, out: 4, input: 6, u: values(480), v: values(720) };
         let second = ModuleGradients::Dense { out: 3, input: 5, matrix: values(1800) };
         let rows = MemberGradients::new(120, vec![first, second]);
-        let weights: Vec<MarginWeights> =
-            (0..120).map(|row| MarginWeights::new((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect();
+        let weights: Vec<RowWeights> =
+            (0..120).map(|row| RowWeights::margin((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect();
         let dual = DualFit::fit(&rows, &weights, 1e-3).unwrap();
         let questions = [3, 77];
         let mut errors = Vec::new();

@@ -9,7 +9,7 @@ use super::damping::damping_of;
 use super::direction::Direction;
 use super::error::CurvatureError;
 use super::gradients::{MemberGradients, ModuleGradients, wide};
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 use super::symmetric::{factorised, inverse};
 use crate::base::ElementType;
 use crate::kernels::{Kernels, WideQuery};
@@ -62,7 +62,7 @@ impl LandmarkFit {
     /// O(rows x landmarks x parameters); memory for a value for each landmark and parameter.
     pub fn fit(
         gradients: &MemberGradients,
-        weights: &[MarginWeights],
+        weights: &[RowWeights],
         landmarks: &[usize],
         ratio: f64,
     ) -> Result<Self, CurvatureError> {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
 use super::landmarks::{SumValue, landmark_factor, scaled_products, through_landmarks};
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 
 /// Rows whose products with the landmarks are held at a time.
 const BLOCK_ROWS: usize = 256;
@@ -47,7 +47,7 @@ impl LeadingFit {
     /// O(rows x landmarks x (values + landmarks) + landmarks^3).
     pub fn fit(
         gradients: &MemberGradients,
-        weights: &[MarginWeights],
+        weights: &[RowWeights],
         landmarks: &[usize],
         damping: Option<f64>,
         most: usize,
@@ -132,7 +132,7 @@ mod tests {
     /// Largest difference between products of coordinates and scores, over the largest score.
     fn error(damping: Option<f64>, most: usize) -> f64 {
         let (rows, query) = (factored(80, 1, &[[4, 6]]), factored(1, 2, &[[4, 6]]));
-        let weights = vec![MarginWeights::none(); 80];
+        let weights = vec![RowWeights::none(); 80];
         let products = query.inner_products(&rows);
         let exact: Vec<f64> = match damping {
             Some(ratio) => {

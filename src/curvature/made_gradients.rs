@@ -1,7 +1,7 @@
 //! Tests: made-up gradients and what they weigh.
 
 use super::gradients::{MemberGradients, ModuleGradients};
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 use crate::base::RandomStream;
 
 /// Gradients of rank 1 of modules with so many outputs and inputs.
@@ -19,6 +19,6 @@ pub(super) fn factored(rows: usize, seed: u64, modules: &[[usize; 2]]) -> Member
 }
 
 /// Weights of rows that the model is more or less sure of.
-pub(super) fn weights(rows: usize) -> Vec<MarginWeights> {
-    (0..rows).map(|row| MarginWeights::new((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect()
+pub(super) fn weights(rows: usize) -> Vec<RowWeights> {
+    (0..rows).map(|row| RowWeights::margin((row % 5 + 1) as f32 / 7.0, Some(0.4))).collect()
 }

@@ -4,7 +4,7 @@ use super::damping::damping_of;
 use super::direction::{Direction, ModuleDirection};
 use super::error::CurvatureError;
 use super::gradients::MemberGradients;
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 use super::sums::GradientSums;
 use super::symmetric::{Symmetric, SymmetricView, inverse};
 
@@ -30,7 +30,7 @@ impl PrimalFit {
     /// O(rows x parameters^2 + parameters^3).
     pub fn fit(
         gradients: &MemberGradients,
-        weights: &[MarginWeights],
+        weights: &[RowWeights],
         ratio: f64,
     ) -> Result<Self, CurvatureError> {
         let mut sums = GradientSums::outer_products(gradients)?;

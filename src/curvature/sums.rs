@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::direction::Direction;
 use super::error::CurvatureError;
 use super::gradients::{MemberGradients, ModuleGradients};
-use super::margin::MarginWeights;
+use super::row_weights::RowWeights;
 use crate::base::limits::PRIMAL_PARAMETERS_MAX;
 
 /// Rows whose whole gradients are held at a time.
@@ -155,7 +155,7 @@ impl GradientSums {
     ///
     /// # Complexity
     /// O(rows x parameters^2) for outer products, in parallel; O(rows x parameters) for squares.
-    pub fn add(&mut self, gradients: &MemberGradients, weights: &[MarginWeights]) {
+    pub fn add(&mut self, gradients: &MemberGradients, weights: &[RowWeights]) {
         self.rows += gradients.rows() as u64;
         self.accumulate(gradients, weights, 1.0);
     }
@@ -164,7 +164,7 @@ impl GradientSums {
     ///
     /// # Complexity
     /// As [`add`](Self::add).
-    pub fn subtract(&mut self, gradients: &MemberGradients, weights: &[MarginWeights]) {
+    pub fn subtract(&mut self, gradients: &MemberGradients, weights: &[RowWeights]) {
         self.rows = self.rows.saturating_sub(gradients.rows() as u64);
         self.accumulate(gradients, weights, -1.0);
         if self.summed == Summed::Squares {
@@ -182,7 +182,7 @@ impl GradientSums {
         self.values.iter_mut().zip(&other.values).for_each(|(own, other)| *own += other);
     }
 
-    fn accumulate(&mut self, gradients: &MemberGradients, weights: &[MarginWeights], sign: f64) {
+    fn accumulate(&mut self, gradients: &MemberGradients, weights: &[RowWeights], sign: f64) {
         let factors: Vec<f64> =
             (0..gradients.rows()).map(|row| weights.get(row).map_or(1.0, |weights| weights.factor)).collect();
         match self.summed {
@@ -281,7 +281,7 @@ mod tests {
     use crate::base::RandomStream;
 
     /// Rows of a factored, a dense and a sparse module, and what each weighs.
-    fn rows(count: usize, out: usize) -> (MemberGradients, Vec<MarginWeights>) {
+    fn rows(count: usize, out: usize) -> (MemberGradients, Vec<RowWeights>) {
         let mut random = RandomStream::new(7);
         let mut draw =
             |values: usize| (0..count * values).map(|_| random.unit() as f32 - 0.4).collect::<Vec<f32>>();
@@ -291,7 +291,7 @@ mod tests {
             ModuleGradients::Dense { out: 2, input: 2, matrix: draw(4) },
             ModuleGradients::Sparse { rank: 1, out: 1, terms: 2, input: 3, u: draw(1), v: draw(2), places },
         ];
-        let weights = (0..count).map(|row| MarginWeights { factor: 0.5 + row as f64 / 7.0, score: 1.0 });
+        let weights = (0..count).map(|row| RowWeights { factor: 0.5 + row as f64 / 7.0, score: 1.0 });
         (MemberGradients::new(count, modules), weights.collect())
     }
 

@@ -10,8 +10,8 @@ use super::member_codes::OpenCodes;
 use super::rows_of_fit::RowsOfFit;
 use super::snapshot::Snapshot;
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, LandmarkFit, LandmarkLengths, MarginWeights,
-    MemberGradients, SymmetricView,
+    CurvatureForm, CurvatureKind, DualRemoval, DualSolver, KroneckerFit, LandmarkFit, LandmarkLengths,
+    MemberGradients, RowWeights, SymmetricView,
 };
 use crate::format::{CurvatureRecord, curvature_section};
 use crate::sketch::SketchRows;
@@ -62,6 +62,8 @@ pub(super) struct OpenCurvature {
     pub(super) file: Arc<SealedFile>,
     /// Values of the diagonal, member by member.
     diagonal: Vec<Vec<f64>>,
+    /// Kronecker products, member by member.
+    kronecker: Vec<KroneckerFit>,
     fitted: Option<FittedRows>,
     /// Of other forms the rows of the fit, once they were asked for.
     of_fit: OnceLock<RowsOfFit>,
@@ -69,8 +71,8 @@ pub(super) struct OpenCurvature {
     landmarks: Vec<(MemberGradients, Vec<f64>)>,
     /// What tells lengths through them, member by member, once it was asked for.
     landmark_lengths: OnceLock<Vec<LandmarkLengths>>,
-    /// What each place weighs in the margin kernel, member by member; empty for other kinds.
-    weights: Vec<Vec<MarginWeights>>,
+    /// What each place weighs, member by member; empty for kinds that weigh all alike.
+    weights: Vec<Vec<RowWeights>>,
     /// Squared lengths of whitened gradients, member by member, once they were asked for.
     pub(super) lengths: OnceLock<Vec<Vec<f64>>>,
     /// What compares by codes, once it was asked for.
@@ -129,8 +131,8 @@ impl OpenCurvature {
         }
         let members = rows.schema.members() as usize;
         let empty = MemberGradients::empty(rows.schema.layout());
-        let diagonal = match kind {
-            CurvatureKind::Diagonal => {
+        let diagonal: Vec<Vec<f64>> = match kind {
+            CurvatureKind::Diagonal | CurvatureKind::Kfac | CurvatureKind::Ekfac => {
                 let values = numbers(file.whole(curvature_section::DIAGONAL)?);
                 if values.len() as u64 != empty.parameters() * members as u64 {
                     return Err(file.content_error("its diagonal has another length").into());
@@ -146,6 +148,7 @@ impl OpenCurvature {
             head,
             file,
             diagonal,
+            kronecker: Vec::new(),
             fitted: None,
             of_fit: OnceLock::new(),
             landmarks: Vec::new(),
@@ -154,8 +157,11 @@ impl OpenCurvature {
             lengths: OnceLock::new(),
             codes: OnceLock::new(),
         };
-        if kind == CurvatureKind::Margin {
-            opened.weights = margin_weights(rows)?;
+        if kind.kronecker().is_some() {
+            opened.kronecker = opened.kronecker_fits(&empty)?;
+        }
+        if kind.is_weighted() {
+            opened.weights = row_weights(rows, kind)?;
         }
         if form != CurvatureForm::Direct {
             opened.check_dampings(members)?;
@@ -171,6 +177,20 @@ impl OpenCurvature {
             opened.fitted = Some(opened.fitted_rows(rows)?);
         }
         Ok(opened)
+    }
+
+    /// Reads the Kronecker products of all members, of gradients like `like`.
+    fn kronecker_fits(&mut self, like: &MemberGradients) -> Result<Vec<KroneckerFit>, FileError> {
+        let bases = self.numbers(curvature_section::BASES)?;
+        let divisors = std::mem::take(&mut self.diagonal);
+        let members = divisors.len().max(1);
+        let size = bases.len() / members;
+        let fits = divisors.iter().enumerate().map(|(member, divisors)| {
+            let dampings = self.head.damping.get(member).filter(|_| bases.len() == size * members)?;
+            KroneckerFit::of_values(like, dampings, bases.get(member * size..(member + 1) * size)?, divisors)
+        });
+        let fits: Option<Vec<KroneckerFit>> = fits.collect();
+        fits.ok_or_else(|| self.file.content_error("its bases or eigenvalues are not those of its column"))
     }
 
     /// Checks that something was added to each member's diagonal.
@@ -409,10 +429,16 @@ impl OpenCurvature {
         self.diagonal.get(member).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// A member's Kronecker products.
+    pub(super) fn kronecker(&self, member: usize) -> Result<&KroneckerFit, FileError> {
+        let own = self.kronecker.get(member);
+        own.ok_or_else(|| self.file.content_error("it has no Kronecker products of a member"))
+    }
+
     /// What the row at a place weighs.
-    pub(super) fn weights(&self, member: usize, place: usize) -> MarginWeights {
+    pub(super) fn weights(&self, member: usize, place: usize) -> RowWeights {
         let own = self.weights.get(member).and_then(|weights| weights.get(place)).copied();
-        own.unwrap_or_else(MarginWeights::none)
+        own.unwrap_or_else(RowWeights::none)
     }
 
     /// Name for answers, such as `margin (dual), version 3`, and what has changed since it was fitted.
@@ -436,10 +462,10 @@ fn numbers(bytes: &[u8]) -> Vec<f64> {
 }
 
 /// Weights of all places, member by member; those of deleted rows count for nothing.
-fn margin_weights(rows: &GradientRows<'_>) -> Result<Vec<Vec<MarginWeights>>, GradientError> {
+fn row_weights(rows: &GradientRows<'_>, kind: CurvatureKind) -> Result<Vec<Vec<RowWeights>>, GradientError> {
     let layout = rows.schema.layout();
     let members = layout.members() as usize;
-    let mut weights = vec![vec![MarginWeights::none(); rows.places]; members];
+    let mut weights = vec![vec![RowWeights::none(); rows.places]; members];
     for segment in &rows.segments {
         for row in segment.view.iter_live() {
             let place = segment.first + row.0 as usize;
@@ -450,11 +476,12 @@ fn margin_weights(rows: &GradientRows<'_>) -> Result<Vec<Vec<MarginWeights>>, Gr
                 }
                 let key = segment.view.segment.rows.key(row)?;
                 return Err(GradientError::mismatch(format!(
-                    "the row with key {key:?} came without the probability of its own label (\"own\" in the sketch file), which margin needs: import it with one, or ask with another curvature"
+                    "the row with key {key:?} came without the probability of its own label (\"own\" in the sketch file), which {} needs: import it with one, or ask with another curvature",
+                    kind.name()
                 )));
             };
             for (own, weights) in outcome.own.iter().zip(&mut weights) {
-                weights[place] = MarginWeights::new(*own, outcome.trained);
+                weights[place] = kind.weights(*own, outcome.trained).unwrap_or_else(RowWeights::none);
             }
         }
     }

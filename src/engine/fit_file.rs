@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::code_layout::CodeBits;
 use super::fit_sums::SummedRows;
 use super::member_codes::MemberCodes;
+use super::wanted_codes::WantedCodes;
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, LandmarkFit, MarginWeights, MemberGradients,
-    PrimalFit, SymmetricView,
+    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, KroneckerFit, LandmarkFit, LeadingFit, MemberFactors,
+    MemberGradients, PrimalFit, RowWeights, SymmetricView,
 };
 use crate::format::curvature_section;
 use crate::storage::{FileError, SealedFile};
@@ -19,11 +21,37 @@ pub(super) struct FitHead {
     pub(super) damping: Vec<Vec<f64>>,
     pub(super) schema: String,
     pub(super) zero_rows: u64,
+    /// Where the factors of Kronecker products come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) factors: Option<FactorsOrigin>,
     #[serde(default)]
     pub(super) landmarks: usize,
     /// Coordinates of each row's codes.
     #[serde(default)]
     pub(super) codes: usize,
+    /// Bits of each.
+    #[serde(default)]
+    pub(super) code_bits: CodeBits,
+}
+
+/// Where the factors of Kronecker products come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FactorsOrigin {
+    /// From the gradients of the column.
+    Sketches,
+    /// From activations and output gradients, which whoever measured them gave.
+    Own,
+}
+
+impl FactorsOrigin {
+    /// Name in answers: `sketches` or `own`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sketches => "sketches",
+            Self::Own => "own",
+        }
+    }
 }
 
 impl FitHead {
@@ -38,6 +66,7 @@ impl FitHead {
 pub(super) enum MemberFit {
     Nothing,
     Diagonal(DiagonalFit),
+    Kronecker(KroneckerFit),
     Dual(DualFit),
     Primal(PrimalFit),
     Landmarks(LandmarkFit),
@@ -47,12 +76,16 @@ pub(super) enum MemberFit {
 pub(super) struct FitInput {
     pub(super) kind: CurvatureKind,
     pub(super) form: CurvatureForm,
-    pub(super) members: Vec<(MemberGradients, Vec<MarginWeights>)>,
+    pub(super) members: Vec<(MemberGradients, Vec<RowWeights>)>,
     pub(super) keys: Vec<String>,
     pub(super) prints: Vec<u64>,
     pub(super) zero_rows: u64,
     /// What the gradients add up to, for the forms that need it.
     pub(super) sums: Option<SummedRows>,
+    /// Factors of Kronecker products, member by member, where they are not those of the gradients.
+    pub(super) factors: Option<Vec<MemberFactors>>,
+    /// Codes that are kept beside the fit.
+    pub(super) codes: Option<WantedCodes>,
     /// Rows that stand for all of them.
     pub(super) landmarks: Vec<usize>,
     /// Their values and terms, as they stand in the file.
@@ -64,6 +97,7 @@ impl MemberFit {
         match self {
             Self::Nothing => Vec::new(),
             Self::Diagonal(fit) => fit.damping.clone(),
+            Self::Kronecker(fit) => fit.dampings().to_vec(),
             Self::Dual(fit) => vec![fit.damping],
             Self::Primal(fit) => vec![fit.damping()],
             Self::Landmarks(fit) => vec![fit.damping],
@@ -94,6 +128,7 @@ pub(super) struct FileParts {
     key_bytes: Vec<u8>,
     pub(super) prints: Vec<u8>,
     weights: Vec<u8>,
+    bases: Vec<u8>,
     diagonal: Vec<u8>,
     lengths: Vec<u8>,
     code_factors: Vec<u8>,
@@ -108,7 +143,7 @@ impl FileParts {
             key_ends.extend_from_slice(&end.to_le_bytes());
         }
         let bytes = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-        let (mut weights, mut diagonal) = (Vec::new(), Vec::new());
+        let (mut weights, mut diagonal, mut bases) = (Vec::new(), Vec::new(), Vec::new());
         for fit in fits {
             match fit {
                 MemberFit::Dual(DualFit { factors, .. })
@@ -116,6 +151,10 @@ impl FileParts {
                     weights.extend(bytes(factors));
                 }
                 MemberFit::Diagonal(fit) => diagonal.extend(bytes(&fit.values)),
+                MemberFit::Kronecker(fit) => {
+                    bases.extend(bytes(&fit.bases()));
+                    diagonal.extend(bytes(&fit.divisors()));
+                }
                 _ => {}
             }
         }
@@ -124,9 +163,10 @@ impl FileParts {
             key_bytes: input.keys.concat().into_bytes(),
             prints: input.prints.iter().flat_map(|print| print.to_le_bytes()).collect(),
             weights,
+            bases,
             diagonal,
             lengths: beside.lengths.iter().flat_map(|lengths| bytes(lengths)).collect(),
-            code_factors: beside.codes.iter().flat_map(|codes| bytes(&codes.fit.factors)).collect(),
+            code_factors: leading(beside).flat_map(|leading| bytes(&leading.factors)).collect(),
             code_scales: beside
                 .codes
                 .iter()
@@ -161,7 +201,7 @@ impl FileParts {
             .filter_map(|fit| if let MemberFit::Landmarks(fit) = fit { Some(fit) } else { None })
             .collect();
         let codes = &beside.codes;
-        if !through.is_empty() || !codes.is_empty() {
+        if !through.is_empty() || leading(beside).next().is_some() {
             let (values, terms) = &input.landmark_rows;
             sections.push((curvature_section::LANDMARKS, vec![values, terms]));
         }
@@ -171,6 +211,9 @@ impl FileParts {
             sections
                 .push((curvature_section::SUMS, through.iter().map(|fit| fit.sums.as_flattened()).collect()));
         }
+        if !self.bases.is_empty() {
+            sections.push((curvature_section::BASES, vec![&self.bases]));
+        }
         if !self.diagonal.is_empty() {
             sections.push((curvature_section::DIAGONAL, vec![&self.diagonal]));
         }
@@ -178,13 +221,20 @@ impl FileParts {
             sections.push((curvature_section::LENGTHS, vec![&self.lengths]));
         }
         if !codes.is_empty() {
-            sections.push((curvature_section::CODE_FACTORS, vec![&self.code_factors]));
-            let matrices = codes.iter().map(|codes| codes.fit.matrix.as_flattened()).collect();
-            sections.push((curvature_section::CODE_MATRIX, matrices));
+            if !self.code_factors.is_empty() {
+                sections.push((curvature_section::CODE_FACTORS, vec![&self.code_factors]));
+                let matrices = leading(beside).map(|leading| leading.matrix.as_flattened()).collect();
+                sections.push((curvature_section::CODE_MATRIX, matrices));
+            }
             sections
                 .push((curvature_section::CODES, codes.iter().map(|codes| codes.codes.as_slice()).collect()));
             sections.push((curvature_section::CODE_SCALES, vec![&self.code_scales]));
         }
         sections
     }
+}
+
+/// What makes leading coordinates, member by member; nothing where all are kept.
+fn leading(beside: &Beside) -> impl Iterator<Item = &LeadingFit> {
+    beside.codes.iter().filter_map(|codes| codes.leading.as_ref())
 }

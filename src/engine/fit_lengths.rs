@@ -49,6 +49,7 @@ fn member_lengths(
         let rows: Vec<usize> = (first..gradients.rows().min(first + BLOCK_ROWS)).collect();
         let block = gradients.subset(&rows);
         let squared = match (fit, &landmarks) {
+            (MemberFit::Kronecker(fit), _) => fit.squared_lengths(&block),
             (MemberFit::Diagonal(fit), _) => DiagonalFit::squared_lengths(&fit.values, &block),
             (MemberFit::Primal(fit), _) => {
                 PrimalFit::squared_lengths(fit.inverse().view(), count / fit.damping(), &block)

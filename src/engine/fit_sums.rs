@@ -11,7 +11,7 @@ use super::gradient_rows::{GradientRows, GradientSegment, read_rows};
 use super::segment::SegmentView;
 use super::snapshot::Snapshot;
 use crate::base::{Cancel, RowId, RowSet};
-use crate::curvature::{CurvatureForm, CurvatureKind, GradientSums, MarginWeights, MemberGradients};
+use crate::curvature::{CurvatureForm, CurvatureKind, GradientSums, MemberGradients, RowWeights};
 use crate::format::{FileRecord, SumsHeader, SumsKind};
 use crate::sketch::{Outcome, SketchRows};
 use crate::storage::{FileError, SumsFile, write_sums_file};
@@ -49,39 +49,41 @@ pub(super) fn sums_kind(kind: CurvatureKind, form: CurvatureForm) -> Option<Sums
     match (kind, form) {
         (CurvatureKind::Diagonal, _) => Some(SumsKind::Diagonal),
         (CurvatureKind::Fisher, CurvatureForm::Primal) => Some(SumsKind::Fisher),
+        (CurvatureKind::Trak, CurvatureForm::Primal) => Some(SumsKind::Trak),
         (CurvatureKind::Margin, CurvatureForm::Primal) => Some(SumsKind::Margin),
         _ => None,
     }
 }
 
-/// What a row weighs in a fit, member by member; `None` if margin needs what was not measured of it.
+/// What a row weighs in a fit, member by member; `None` if the kind needs what was not measured of it.
 pub(super) fn row_weights(
     kind: CurvatureKind,
     members: u32,
     outcome: Option<&Outcome>,
     is_zero: bool,
-) -> Option<Vec<MarginWeights>> {
-    let none = || vec![MarginWeights::none(); members as usize];
-    match (kind, outcome) {
-        (CurvatureKind::Margin, Some(outcome)) => {
+) -> Option<Vec<RowWeights>> {
+    let none = || vec![RowWeights::none(); members as usize];
+    match outcome {
+        _ if !kind.is_weighted() => Some(none()),
+        Some(outcome) => {
             let own = |member| outcome.own.get(member).copied().unwrap_or(0.0);
-            Some(
-                (0..members as usize)
-                    .map(|member| MarginWeights::new(own(member), outcome.trained))
-                    .collect(),
-            )
+            (0..members as usize).map(|member| kind.weights(own(member), outcome.trained)).collect()
         }
         // Whatever it weighs, it scores 0.
-        (CurvatureKind::Margin, None) => is_zero.then(none),
-        _ => Some(none()),
+        None => is_zero.then(none),
     }
 }
 
-/// A row that margin cannot be fitted to.
-pub(super) fn without_outcome(segment: &GradientSegment<'_>, row: RowId) -> GradientError {
+/// A row that a kind with weights cannot be fitted to.
+pub(super) fn without_outcome(
+    kind: CurvatureKind,
+    segment: &GradientSegment<'_>,
+    row: RowId,
+) -> GradientError {
     match segment.view.segment.rows.key(row) {
         Ok(key) => GradientError::mismatch(format!(
-            "margin needs the probability of each row's own label (\"own\" in the sketch file), which the row with key {key:?} does not have: import it with its sketch, or fit fisher"
+            "{} needs the probability of each row's own label (\"own\" in the sketch file), which the row with key {key:?} does not have: import it with its sketch, or fit fisher",
+            kind.name()
         )),
         Err(error) => error.into(),
     }
@@ -140,7 +142,7 @@ struct Changing {
     sums: Sums,
     change: Change,
     /// Gradients of the block that is not full yet and what each weighs, member by member.
-    block: Vec<(MemberGradients, Vec<MarginWeights>)>,
+    block: Vec<(MemberGradients, Vec<RowWeights>)>,
 }
 
 impl Changing {
@@ -192,7 +194,7 @@ impl Summing<'_> {
     fn nothing(&self) -> Result<Sums, GradientError> {
         let of_member = |member: usize| match self.sums {
             SumsKind::Diagonal => Ok(GradientSums::squares(&self.empty)),
-            SumsKind::Fisher | SumsKind::Margin => GradientSums::outer_products(&self.empty)
+            SumsKind::Fisher | SumsKind::Trak | SumsKind::Margin => GradientSums::outer_products(&self.empty)
                 .map_err(|source| GradientError::Curvature { member, source }),
         };
         let members = (0..self.rows.schema.members() as usize).map(of_member);
@@ -296,7 +298,7 @@ impl Summing<'_> {
 
     fn add_live(&self, total: &mut Changing, segment: &GradientSegment<'_>) -> Result<(), GradientError> {
         match self.change(total, segment, &live_rows(segment.view))? {
-            Some(row) => Err(without_outcome(segment, row)),
+            Some(row) => Err(without_outcome(self.kind, segment, row)),
             None => Ok(()),
         }
     }
@@ -356,7 +358,9 @@ fn is_worth_a_file(header: &SumsHeader, values_length: u64, rows_min: u32) -> bo
     let Some(length) = header.sums_length() else { return false };
     let is_smaller = match header.kind {
         SumsKind::Diagonal => length <= values_length,
-        SumsKind::Fisher | SumsKind::Margin => header.parameters < u64::from(header.row_count),
+        SumsKind::Fisher | SumsKind::Trak | SumsKind::Margin => {
+            header.parameters < u64::from(header.row_count)
+        }
     };
     header.row_count >= rows_min && is_smaller
 }

@@ -1,21 +1,18 @@
-//! Nearly the scores of all rows, by 8-bit codes of their half-whitened gradients.
+//! Nearly the scores of all rows, by codes of their half-whitened gradients.
 
-use rayon::prelude::*;
-
+use super::code_layout::{CodeBits, CodeLayout};
 use super::curvature::OpenCurvature;
+use super::fit_codes::signs_of_modules;
 use super::gradient_error::GradientError;
 use super::gradient_question::AskedGradients;
 use super::gradient_rows::GradientRows;
-use super::member_codes::{OpenCodes, code_rows, too_long};
+use super::member_codes::{OpenCodes, too_long};
 use crate::base::limits::CODE_COORDINATES_MAX;
 use crate::base::{Cancel, RowId};
-use crate::curvature::{CurvatureKind, LeadingFit, MemberGradients, SumValue};
+use crate::curvature::{CurvatureKind, DiagonalFit, LeadingFit, MemberGradients, SumValue};
 use crate::format::curvature_section;
-use crate::kernels::{CodeQueries, KernelError, Kernels, code_row_bytes};
+use crate::kernels::KernelError;
 use crate::storage::FileError;
-
-/// Rows of codes that a thread goes over at a time.
-const CHUNK_ROWS: usize = 4096;
 
 /// One member's part of the file.
 struct StoredCodes<'a> {
@@ -31,7 +28,7 @@ impl OpenCurvature {
     /// The curvature was fitted without codes, or its file is damaged.
     ///
     /// # Complexity
-    /// Reads a byte for each row and coordinate of a member; the first question after rows came or left reads the gradients of all
+    /// Reads a byte, or a bit, for each row and coordinate of a member; the first question after rows came or left reads the gradients of all
     /// rows, to find those of the fit among them.
     pub(super) fn code_scores(
         &self,
@@ -50,21 +47,22 @@ impl OpenCurvature {
                     "the gradient is too long for codes: take candidates by embedding, or ask with --score gradient",
                 ));
             }
-            let queries = CodeQueries::new(&[&own]).map_err(unfit)?;
-            let scale = queries.queries().first().map_or(0.0, |query| query.scale);
-            let mut raw = vec![0.0; rows.places];
-            let weight = |place: usize| scale * self.weights(*number, place).score;
-            let sums = sums_of(&queries, stored.codes, stored.scales.len())?;
-            for ((place, sum), row_scale) in of_fit.places().iter().zip(sums).zip(stored.scales) {
+            let question = codes.layout.question(&own).map_err(unfit)?;
+            let mut raw: Vec<f64> = vec![0.0; rows.places];
+            let weight = |place: usize| self.weights(*number, place).score;
+            let scale = |at: usize| f64::from(f32::from_le_bytes(stored.scales[at]));
+            let count = of_fit.places().len();
+            let products = codes.layout.products(&question, stored.codes, count, scale).map_err(unfit)?;
+            for (place, product) in of_fit.places().iter().zip(products) {
                 if let Some(place) = place {
-                    let row_scale = f64::from(f32::from_le_bytes(*row_scale));
-                    raw[*place] = f64::from(sum) * row_scale * weight(*place);
+                    raw[*place] = product * weight(*place);
                 }
             }
             if let Some((later, scales)) = codes.later_codes.get(*number) {
-                let sums = sums_of(&queries, later, scales.len())?;
-                for ((place, sum), row_scale) in codes.later.iter().zip(sums).zip(scales) {
-                    raw[*place] = f64::from(sum) * f64::from(*row_scale) * weight(*place);
+                let scale = |at: usize| f64::from(scales[at]);
+                let products = codes.layout.products(&question, later, codes.later.len(), scale);
+                for (place, product) in codes.later.iter().zip(products.map_err(unfit)?) {
+                    raw[*place] = product * weight(*place);
                 }
             }
             match raw.iter().all(|score| score.is_finite()) {
@@ -80,29 +78,47 @@ impl OpenCurvature {
         if let Some(known) = self.codes.get() {
             return Ok(known);
         }
-        let coordinates = self.head.codes;
-        if coordinates == 0 {
-            let remedy = match self.kind {
-                CurvatureKind::Diagonal => "ask with another one".to_owned(),
-                kind => format!("run \"ascribe fit --curvature {} --codes 256\"", kind.name()),
-            };
-            return Err(GradientError::mismatch(format!(
-                "the {} curvature has no codes: {remedy}, or take candidates by embedding",
-                self.kind.name()
-            )));
-        }
-        if coordinates > CODE_COORDINATES_MAX {
-            return Err(self.file.content_error(format!("its codes have {coordinates} coordinates")).into());
-        }
-        let factors = self.numbers(curvature_section::CODE_FACTORS)?;
-        let landmarks = self.landmark_gradients(rows, &factors)?;
-        let mut opened = OpenCodes { coordinates, landmarks, later: Vec::new(), later_codes: Vec::new() };
+        let layout = self.code_layout(rows)?;
+        let landmarks = match self.has_leading() {
+            true => self.landmark_gradients(rows, &self.numbers(curvature_section::CODE_FACTORS)?)?,
+            false => Vec::new(),
+        };
+        let mut opened = OpenCodes { layout, landmarks, later: Vec::new(), later_codes: Vec::new() };
         let members = rows.schema.members() as usize;
         for member in 0..members {
             self.stored_codes(member, &opened)?;
         }
         self.add_later(rows, &mut opened, cancel)?;
         Ok(self.codes.get_or_init(|| opened))
+    }
+
+    /// Whether codes are those of leading coordinates.
+    fn has_leading(&self) -> bool {
+        !self.kind.is_direct() || self.kind == CurvatureKind::Identity
+    }
+
+    /// How the codes stand that the head of the file tells of.
+    fn code_layout(&self, rows: &GradientRows<'_>) -> Result<CodeLayout, GradientError> {
+        let (coordinates, bits) = (self.head.codes, self.head.code_bits);
+        if coordinates == 0 {
+            let flags = if self.has_leading() { "--codes 256" } else { "--code-bits 1" };
+            return Err(GradientError::mismatch(format!(
+                "the {0} curvature has no codes: run \"ascribe fit --curvature {0} {flags}\", or take candidates by embedding",
+                self.kind.name()
+            )));
+        }
+        let layout = match self.has_leading() {
+            true => CodeLayout::joint(bits, coordinates),
+            false => signs_of_modules(&MemberGradients::empty(rows.schema.layout())),
+        };
+        let is_known = match self.has_leading() {
+            true => coordinates <= CODE_COORDINATES_MAX,
+            false => bits == CodeBits::One && layout.coordinates() == coordinates,
+        };
+        match is_known {
+            true => Ok(layout),
+            false => Err(self.file.content_error(format!("its codes have {coordinates} coordinates")).into()),
+        }
     }
 
     /// Codes of the rows that came after the fit.
@@ -127,7 +143,7 @@ impl OpenCurvature {
                     let factors: Vec<f64> =
                         later.iter().map(|row| self.weights(member, block.place() + row).factor).collect();
                     let coordinates = self.coordinates(codes, member, &own)?;
-                    code_rows(coordinates, codes.coordinates, &factors).map_err(|row| {
+                    codes.layout.encode(coordinates, &factors).map_err(|row| {
                         let row = block.first.0 + later.get(row).copied().unwrap_or(0) as u32;
                         match block.segment.view.segment.rows.key(RowId(row)) {
                             Ok(key) => too_long(key),
@@ -157,14 +173,20 @@ impl OpenCurvature {
         member: usize,
         gradients: &MemberGradients,
     ) -> Result<Vec<f32>, FileError> {
-        let Some((chosen, factors)) = codes.landmarks.get(member) else { return Ok(Vec::new()) };
-        let matrix = self.stored_codes(member, codes)?.matrix;
-        Ok(LeadingFit::of_gradients(matrix, (chosen, factors), gradients))
+        Ok(match self.kind {
+            CurvatureKind::Kfac | CurvatureKind::Ekfac => self.kronecker(member)?.half_whitened(gradients),
+            CurvatureKind::Diagonal => DiagonalFit::half_whitened(self.diagonal(member), gradients),
+            _ => {
+                let Some((chosen, factors)) = codes.landmarks.get(member) else { return Ok(Vec::new()) };
+                let matrix = self.stored_codes(member, codes)?.matrix;
+                LeadingFit::of_gradients(matrix, (chosen, factors), gradients)
+            }
+        })
     }
 
     /// A member's part of the file.
     fn stored_codes(&self, member: usize, codes: &OpenCodes) -> Result<StoredCodes<'_>, FileError> {
-        let (members, rows) = (codes.landmarks.len(), self.record.rows as usize);
+        let (members, rows) = (self.head.damping.len(), self.record.rows as usize);
         let landmarks = codes.landmarks.first().map_or(0, |(_, factors)| factors.len());
         let part = |tag: u32, size: Option<usize>| {
             let bytes = self.bytes(tag)?;
@@ -172,25 +194,20 @@ impl OpenCurvature {
             let own = size.and_then(|size| bytes.get(member * size..(member + 1) * size));
             own.ok_or_else(|| self.file.content_error("its codes do not fit its rows and landmarks"))
         };
-        let matrix = part(curvature_section::CODE_MATRIX, (4 * codes.coordinates).checked_mul(landmarks))?;
-        let size = code_row_bytes(codes.coordinates).checked_mul(rows);
+        let layout: &CodeLayout = &codes.layout;
+        let matrix = match self.has_leading() {
+            true => part(curvature_section::CODE_MATRIX, (4 * layout.coordinates()).checked_mul(landmarks))?,
+            false => &[],
+        };
+        let scales = rows.checked_mul(4 * layout.scales_a_row());
         Ok(StoredCodes {
             matrix: matrix.as_chunks::<4>().0,
-            codes: part(curvature_section::CODES, size)?,
-            scales: part(curvature_section::CODE_SCALES, rows.checked_mul(4))?.as_chunks::<4>().0,
+            codes: part(curvature_section::CODES, layout.row_bytes().checked_mul(rows))?,
+            scales: part(curvature_section::CODE_SCALES, scales)?.as_chunks::<4>().0,
         })
     }
 }
 
 fn unfit(error: KernelError) -> GradientError {
     GradientError::mismatch(error.to_string())
-}
-
-/// The sum of each row's codes times the steps of the one query.
-fn sums_of(queries: &CodeQueries, codes: &[u8], rows: usize) -> Result<Vec<i32>, GradientError> {
-    let mut sums = vec![0; rows];
-    let chunks = codes.par_chunks(CHUNK_ROWS * code_row_bytes(queries.width()).max(1));
-    let done = chunks.zip(sums.par_chunks_mut(CHUNK_ROWS));
-    done.try_for_each(|(codes, sums)| Kernels::best().code_dots(queries, codes, sums)).map_err(unfit)?;
-    Ok(sums)
 }

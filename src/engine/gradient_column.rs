@@ -1,10 +1,12 @@
 //! What a sketch column says of itself, and what was measured of its rows.
 
+use std::sync::Arc;
+
 use super::gradient_error::GradientError;
 use super::snapshot::Snapshot;
 use crate::encoder::LayerTangents;
 use crate::format::ColumnKind;
-use crate::sketch::{Checkpoint, Outcome};
+use crate::sketch::{Checkpoint, Outcome, SketchSchema};
 
 /// What a sketch column says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,14 @@ impl Snapshot {
             head,
             is_fitted: store.curvatures.iter().any(|record| record.column == rows.column.id),
         }))
+    }
+
+    /// The schema of the sketch column `name`, or of the only one.
+    ///
+    /// # Errors
+    /// There is no such column, or there are several and none is named.
+    pub fn sketch_schema(&self, name: Option<&str>) -> Result<Arc<SketchSchema>, GradientError> {
+        Ok(self.gradient_rows(name)?.schema)
     }
 
     /// Keys of the live rows that have a gradient, in the order of ingest, and what was measured of each when it was taken.

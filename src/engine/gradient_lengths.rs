@@ -7,13 +7,12 @@ use super::gradient_rows::{GradientBlock, GradientRows};
 use super::rows_of_fit::RowsOfFit;
 use super::whitened_lengths::{length_of_kind, squared_lengths};
 use crate::base::Cancel;
-use crate::curvature::CurvatureKind;
 
 /// Squared length of each row's whitened gradient, member by member: what a row is divided by, and its self-influence. Those of the rows
 /// of the fit were kept with it; of the dual form they stand on the diagonal of its inverse. Those of rows that came later are computed
 /// once.
 ///
-/// For `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it (in the dual form,
+/// For `trak` and `margin` it is the leverage of a row of the fit, and of another row the leverage that it would have in it (in the dual form,
 /// which takes rows out that have left).
 pub(super) fn lengths<'a>(
     rows: &GradientRows<'_>,
@@ -35,7 +34,7 @@ pub(super) fn lengths<'a>(
         for (number, place) in of_fit.places().iter().enumerate() {
             let Some(place) = place else { continue };
             lengths[*place] = match (&solver, &stored) {
-                (Some(solver), _) if curvature.kind == CurvatureKind::Margin => solver.leverage(number),
+                (Some(solver), _) if curvature.kind.is_weighted() => solver.leverage(number),
                 (Some(solver), _) => solver.leverage(number) * of_fit.rows() as f64,
                 (None, Some(stored)) => stored[member][number],
                 (None, None) => continue,

@@ -14,7 +14,7 @@ use super::query_error::QueryError;
 use super::snapshot::Snapshot;
 use crate::attribution::{Moments, RankedRows, ScoreKind, ScoredRow, Side};
 use crate::base::{Cancel, RowSet};
-use crate::curvature::{CurvatureKind, MarginWeights};
+use crate::curvature::{CurvatureKind, RowWeights};
 use crate::encoder::GradientRow;
 use crate::filter::Predicate;
 use crate::sketch::{GradientSource, SketchRows};
@@ -261,7 +261,7 @@ impl Snapshot {
             let members = lengths.len().max(1) as f64;
             let of_place = |place: &usize| {
                 let own = lengths.iter().enumerate().map(|(member, lengths)| {
-                    let MarginWeights { score, .. } = curvature.weights(member, *place);
+                    let RowWeights { score, .. } = curvature.weights(member, *place);
                     lengths[*place] * score * score
                 });
                 own.sum::<f64>() / members

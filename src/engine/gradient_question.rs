@@ -185,6 +185,7 @@ fn ask_direction(
     let rows = curvature.record.rows;
     let mut scale = 1.0;
     let direction = match (curvature.kind, curvature.form) {
+        (CurvatureKind::Kfac | CurvatureKind::Ekfac, _) => curvature.kronecker(member)?.direction(asked, row),
         (CurvatureKind::Diagonal, _) => DiagonalFit::direction(curvature.diagonal(member), asked, row),
         (_, CurvatureForm::Primal) => {
             let scale = rows as f64 / curvature.damping(member);

@@ -9,7 +9,7 @@ use super::gradient_question::{AskedGradients, MemberQuestion, Needs, Precision,
 use super::gradient_rows::{GradientRows, GradientSegment};
 use crate::attribution::ScoreKind;
 use crate::base::Cancel;
-use crate::curvature::{MarginWeights, MemberGradients};
+use crate::curvature::{MemberGradients, RowWeights};
 
 /// Rows at single places whose gradients one thread holds at a time.
 const PLACES_TOGETHER: usize = 64;
@@ -387,7 +387,7 @@ impl QuestionScores {
 
 /// What a row's inner product with a direction is multiplied by: its factor in the kernel, and that of its score.
 fn row_weight(curvature: &OpenCurvature, member: usize, place: usize) -> f64 {
-    let MarginWeights { factor, score } = curvature.weights(member, place);
+    let RowWeights { factor, score } = curvature.weights(member, place);
     factor * score
 }
 

@@ -9,6 +9,7 @@
 //! | `buffers.rs` | memory for the scores of a query, kept for the next one |
 //! | `channel.rs` | a channel between stages, bounded by items and bytes |
 //! | `coarse_pass.rs` | rows of a segment with an index, looked at by coarse codes first |
+//! | `code_layout.rs` | codes of coordinates: how they stand, how they are made and compared |
 //! | `coding.rs` | an index on its way to the disk |
 //! | `compact.rs` | merging segments: in the background, and all at once |
 //! | `compact_error.rs` | what can keep segments from being merged |
@@ -23,7 +24,9 @@
 //! | `fit.rs` | fitting a curvature to the gradients of a column |
 //! | `fit_codes.rs` | codes of half-whitened gradients, computed with a fit |
 //! | `fit_file.rs` | what a fit keeps, and its bytes in a curvature file |
+//! | `fit_input.rs` | what a fit is computed from |
 //! | `fit_lengths.rs` | lengths of whitened gradients, computed with a fit |
+//! | `fit_options.rs` | what is to be fitted, and what a fit did |
 //! | `fit_sums.rs` | what the gradients of all live rows add up to, segment by segment |
 //! | `gather.rs` | first stages of an ingest: reading, and the documents of a commit |
 //! | `gradient_codes.rs` | nearly the scores of all rows, by codes |
@@ -76,6 +79,7 @@
 //! | `verify.rs` | checking every file of a store |
 //! | `walk.rs` | rows of segments with a graph, found by walking it |
 //! | `walkers.rs` | memory for walks, kept for the next one |
+//! | `wanted_codes.rs` | which codes a curvature can keep |
 //! | `whitened_lengths.rs` | how long gradients are once they are whitened |
 //! | `write.rs` | rows and vectors to the files of a new segment |
 
@@ -86,6 +90,7 @@ mod batch;
 mod buffers;
 mod channel;
 mod coarse_pass;
+mod code_layout;
 mod coding;
 mod compact;
 mod compact_error;
@@ -100,7 +105,9 @@ mod filling;
 mod fit;
 mod fit_codes;
 mod fit_file;
+mod fit_input;
 mod fit_lengths;
+mod fit_options;
 mod fit_sums;
 mod gather;
 mod gradient_codes;
@@ -154,6 +161,7 @@ mod unusual;
 mod verify;
 mod walk;
 mod walkers;
+mod wanted_codes;
 mod whitened_lengths;
 mod write;
 
@@ -163,11 +171,13 @@ pub use answer::{
     QueryInput, QueryStages, Row, Statistics, VerifyReport, Without,
 };
 pub use batch::BatchError;
+pub use code_layout::CodeBits;
 pub use compact::CompactReport;
 pub use compact_error::CompactError;
 pub use delete::{DeleteError, DeleteReport, DeleteSelection};
 pub use encoders::EncoderError;
-pub use fit::{CodesReport, FitOptions, FitReport};
+pub use fit_file::FactorsOrigin;
+pub use fit_options::{CodesReport, FitOptions, FitReport};
 pub use fit_sums::FitSums;
 pub use gradient_column::{GradientColumn, GradientHead};
 pub use gradient_error::GradientError;

@@ -4,8 +4,8 @@ use super::curvature::OpenCurvature;
 use super::gradient_error::GradientError;
 use crate::curvature::{CurvatureForm, CurvatureKind, DiagonalFit, MemberGradients, PrimalFit};
 
-/// What a curvature that was fitted to `count` rows makes of the squared length of a gradient with this factor: itself, or of `margin`
-/// the leverage, which a row outside of the fit would only have once it is in it.
+/// What a curvature that was fitted to `count` rows makes of the squared length of a gradient with this factor: itself, or of `trak`
+/// and `margin` the leverage, which a row outside of the fit would only have once it is in it.
 pub(super) fn length_of_kind(
     kind: CurvatureKind,
     squared: f64,
@@ -14,7 +14,7 @@ pub(super) fn length_of_kind(
 ) -> f64 {
     // Rounding may leave less than nothing of pairs that cancel out.
     let squared = squared.max(0.0);
-    if kind != CurvatureKind::Margin {
+    if !kind.is_weighted() {
         return squared;
     }
     let share = factor.powi(2) * squared / count.max(1.0);
@@ -30,6 +30,9 @@ pub(super) fn squared_lengths(
     let count = curvature.record.rows as f64;
     Ok(match (curvature.kind, curvature.form) {
         (CurvatureKind::Identity, _) => gradients.squared_norms(),
+        (CurvatureKind::Kfac | CurvatureKind::Ekfac, _) => {
+            curvature.kronecker(member)?.squared_lengths(gradients)
+        }
         (CurvatureKind::Diagonal, _) => DiagonalFit::squared_lengths(curvature.diagonal(member), gradients),
         (_, CurvatureForm::Primal) => {
             let scale = count / curvature.damping(member);

@@ -58,6 +58,8 @@ pub mod curvature_section {
     pub const CODES: u32 = 14;
     /// f32 of each member: what each row's codes are multiplied by.
     pub const CODE_SCALES: u32 = 15;
+    /// Eigenvectors of both sides of each module, member by member.
+    pub const BASES: u32 = 16;
 }
 
 /// A header that no column file can have.

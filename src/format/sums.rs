@@ -25,11 +25,13 @@ pub enum SumsKind {
     Margin,
     /// Squares of gradients.
     Diagonal,
+    /// Outer products of the gradients of margins.
+    Trak,
 }
 
 impl SumsKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Fisher, Self::Margin, Self::Diagonal];
+    pub const ALL: [Self; 4] = [Self::Fisher, Self::Margin, Self::Diagonal, Self::Trak];
 
     /// The number that stands for it in files. It stands for the formula too: sums by another one need another number.
     pub fn code(self) -> u32 {
@@ -37,6 +39,7 @@ impl SumsKind {
             Self::Fisher => 1,
             Self::Margin => 2,
             Self::Diagonal => 3,
+            Self::Trak => 4,
         }
     }
 
@@ -46,6 +49,7 @@ impl SumsKind {
             Self::Fisher => "fisher",
             Self::Margin => "margin",
             Self::Diagonal => "diagonal",
+            Self::Trak => "trak",
         }
     }
 }
@@ -113,7 +117,7 @@ impl SumsHeader {
     pub fn values_a_member(&self) -> Option<u64> {
         match self.kind {
             SumsKind::Diagonal => Some(self.parameters),
-            SumsKind::Fisher | SumsKind::Margin => {
+            SumsKind::Fisher | SumsKind::Margin | SumsKind::Trak => {
                 Some(self.parameters.checked_mul(self.parameters.checked_add(1)?)? / 2)
             }
         }

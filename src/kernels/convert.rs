@@ -206,7 +206,7 @@ fn scale_of(largest: f32) -> f32 {
     if passes { scale.next_up() } else { scale }
 }
 
-fn check_finite(values: &[f32]) -> Result<(), ConvertError> {
+pub(super) fn check_finite(values: &[f32]) -> Result<(), ConvertError> {
     for (block_index, block) in values.chunks(SEARCH_BLOCK_VALUES).enumerate() {
         if block.iter().fold(false, |any, value| any | !value.is_finite()) {
             for (inside, &value) in block.iter().enumerate() {

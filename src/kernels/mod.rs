@@ -27,6 +27,7 @@
 //! | `properties.rs` | tests: one suite, stamped on every back-end |
 //! | `scalar.rs` | the specification: order of sums; the back-end of machines without vector registers |
 //! | `scalar_dense.rs` | lanes of f32 without vector registers |
+//! | `signs.rs` | signs of values, a bit each, and sums of a query's values with them |
 //! | `symmetric.rs` | products of symmetric matrices, of which half is read |
 //! | `tile.rs` | the algorithm over sixteen lanes, for every instruction set |
 //! | `wide.rs` | a query, widened to f64 once |
@@ -57,6 +58,7 @@ mod panels;
 mod properties;
 mod scalar;
 mod scalar_dense;
+mod signs;
 mod symmetric;
 #[cfg(target_arch = "x86_64")]
 mod tile;
@@ -82,4 +84,5 @@ pub use codes::{CODE_BLOCK, CODE_QUERIES_MAX, CodeQueries, CodeQuery, code_row_b
 pub use convert::{ConvertError, decode, encode, encode_int8, first_non_finite};
 pub use error::KernelError;
 pub use panels::{Panels, StridedOutput, StridedRows};
+pub use signs::{SignQuery, encode_signs, sign_row_bytes};
 pub use wide::WideQuery;

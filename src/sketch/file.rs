@@ -97,16 +97,7 @@ impl<'a> SketchFile<'a> {
     /// O(tensors); values are not looked at.
     pub fn new(tensors: &'a TensorSet<'a>) -> Result<Self, SketchFileError> {
         let name = tensors.name().to_owned();
-        let not_one =
-            |reason: &str| SketchFileError::NotOne { input: name.clone(), reason: reason.to_owned() };
-        match tensors.metadata("ascribe.sketch") {
-            Some(SKETCH_FILE_VERSION) => {}
-            Some(_) => return Err(not_one("its \"ascribe.sketch\" is not \"1\"; use a newer ascribe")),
-            None => return Err(not_one("its __metadata__ has no \"ascribe.sketch\"")),
-        }
-        let text = tensors.metadata("schema").ok_or_else(|| not_one("its __metadata__ has no \"schema\""))?;
-        let schema = SketchSchema::parse(text)
-            .map_err(|source| SketchFileError::Schema { input: name.clone(), source })?;
+        let schema = Self::schema_of(tensors)?;
         let mut reader = Reader { tensors, rows: None, known: Vec::new() };
         let mut found = Vec::new();
         for member in 0..schema.members() {
@@ -142,6 +133,23 @@ impl<'a> SketchFile<'a> {
             });
         }
         Ok(Self { name, schema, rows, tensors: found, own, trajectory })
+    }
+
+    /// The schema that stands beside the tensors of a file.
+    ///
+    /// # Errors
+    /// There is none, or none that can be.
+    pub fn schema_of(tensors: &TensorSet<'_>) -> Result<SketchSchema, SketchFileError> {
+        let name = tensors.name().to_owned();
+        let not_one =
+            |reason: &str| SketchFileError::NotOne { input: name.clone(), reason: reason.to_owned() };
+        match tensors.metadata("ascribe.sketch") {
+            Some(SKETCH_FILE_VERSION) => {}
+            Some(_) => return Err(not_one("its \"ascribe.sketch\" is not \"1\"; use a newer ascribe")),
+            None => return Err(not_one("its __metadata__ has no \"ascribe.sketch\"")),
+        }
+        let text = tensors.metadata("schema").ok_or_else(|| not_one("its __metadata__ has no \"schema\""))?;
+        SketchSchema::parse(text).map_err(|source| SketchFileError::Schema { input: name, source })
     }
 
     fn read_terms(

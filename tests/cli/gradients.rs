@@ -82,6 +82,49 @@ fn sketches_are_imported_and_fitted() {
 }
 
 #[test]
+fn kronecker_products_take_factors_of_their_own_or_those_of_the_gradients() {
+    let place = Scene::new().with_models();
+    let fit = |more: &[&str]| {
+        place.run(&[&["fit", "models", "--curvature", "ekfac", "--format", "json"], more].concat())
+    };
+    let report = fit(&[]).ok().json();
+    assert_eq!((&report["form"], &report["factors"]), (&json!("direct"), &json!("sketches")), "{report}");
+    assert_eq!(report["damping"].as_array().map(Vec::len), Some(2), "{report}");
+    let factors = format!("{FIXTURES}/factors.safetensors");
+    let report = fit(&["--factors", &factors]).ok().json();
+    assert_eq!(report["factors"], json!("own"), "{report}");
+    let ask = ["query", "models", "--key", "r3", "--score", "gradient", "--curvature", "ekfac"];
+    let answer = place.run(&[&ask[..], &["--format", "json"]].concat()).ok().json();
+    assert_eq!(answer["proponents"][0]["key"], json!("r3"), "{answer}");
+    failed(&fit(&["--factors", "train.safetensors"]), 1, &["train.safetensors", "no factors", "--factors"]);
+    failed(&fit(&["--factors", "train.keys.jsonl"]), 1, &["train.keys.jsonl"]);
+    let fisher = ["fit", "models", "--curvature", "fisher", "--factors", &factors];
+    failed(&place.run(&fisher), 1, &["factors go with kfac and ekfac, not with fisher"]);
+    place.verify("models");
+}
+
+#[test]
+fn codes_of_one_bit_find_candidates_where_gradients_are_half_whitened() {
+    let place = Scene::new().with_models();
+    let fit = |curvature: &str, more: &[&str]| {
+        let fit = ["fit", "models", "--curvature", curvature, "--code-bits", "1", "--format", "json"];
+        place.run(&[&fit[..], more].concat())
+    };
+    for (curvature, coordinates) in [("ekfac", 140), ("kfac", 140), ("diagonal", 140), ("trak", 40)] {
+        let report = fit(curvature, &[]).ok().json();
+        assert_eq!((&report["code_bits"], &report["codes"]), (&json!(1), &json!(coordinates)), "{report}");
+        let ask = ["query", "models", "--key", "r3", "--score", "hybrid", "--curvature", curvature];
+        let answer = place.run(&[&ask[..], &["--candidates", "8", "--format", "json"]].concat()).ok().json();
+        let hits = answer["proponents"].as_array().expect("hits");
+        assert!(hits.iter().any(|hit| hit["key"] == json!("r3")), "{answer}");
+        assert_eq!(answer["searched"]["plan"], json!("candidates"), "{answer}");
+    }
+    failed(&fit("identity", &[]), 1, &["half-whitened", "identity whitens nothing"]);
+    failed(&fit("ekfac", &["--codes", "9"]), 1, &["not with ekfac", "--code-bits 1"]);
+    place.verify("models");
+}
+
+#[test]
 fn dampings_and_curvatures_that_cannot_be_are_wrong_usage() {
     let place = Scene::new().with_models();
     for more in [

@@ -160,6 +160,7 @@ fn section_tags_are_those_of_the_code() {
         ("code matrix", curvature_section::CODE_MATRIX),
         ("codes", curvature_section::CODES),
         ("code scales", curvature_section::CODE_SCALES),
+        ("bases", curvature_section::BASES),
         ("diagonal", curvature_section::DIAGONAL),
         ("landmarks", curvature_section::LANDMARKS),
         ("mixing", curvature_section::MIXING),

@@ -8,7 +8,7 @@ use crate::formula::{Fit, Written};
 use crate::gradients::Gradients;
 use crate::scene::{QUERIES, Scene, TRAIN, by, close};
 
-const KINDS: [CurvatureKind; 2] = [CurvatureKind::Fisher, CurvatureKind::Margin];
+const KINDS: [CurvatureKind; 3] = [CurvatureKind::Fisher, CurvatureKind::Trak, CurvatureKind::Margin];
 
 /// Rows that leave: two of the first segment, one of the second, and the last of all.
 const GONE: [usize; 4] = [0, 7, 21, 39];
@@ -39,7 +39,7 @@ fn compact(scene: &Scene) {
 fn expected(there: &[usize], asked: &[usize], kind: CurvatureKind) -> Vec<Vec<f64>> {
     let (written, queries) = (Written::of_file(TRAIN), Written::of_file(QUERIES));
     let all: Vec<usize> = (0..40).collect();
-    let fit = Fit { written: &written, is_margin: kind == CurvatureKind::Margin, fitted: &all, there };
+    let fit = Fit { written: &written, kind, fitted: &all, there };
     queries.members[0].gradients.iter().map(|query| fit.scores(0, query, asked)).collect()
 }
 
@@ -72,7 +72,7 @@ fn leverages_without_deleted_rows_are_those_of_the_rows_that_stay() {
     let written = Written::of_file(TRAIN);
     let all: Vec<usize> = (0..40).collect();
     let there: Vec<usize> = (0..40).filter(|row| !GONE.contains(row)).collect();
-    let fit = Fit { written: &written, is_margin: true, fitted: &all, there: &there };
+    let fit = Fit { written: &written, kind: CurvatureKind::Margin, fitted: &all, there: &there };
     let expected: Vec<f64> =
         there.iter().map(|row| fit.leverage(0, *row) * written.weights(0, *row).1.powi(2)).collect();
     let snapshot = scene.store.snapshot();
@@ -171,7 +171,7 @@ fn outside(there: &[usize], row: usize, kind: CurvatureKind) -> Vec<Vec<f64>> {
     written.members[0].own.push(own);
     written.trained.push(written.trained[row]);
     let all: Vec<usize> = (0..40).collect();
-    let fit = Fit { written: &written, is_margin: kind == CurvatureKind::Margin, fitted: &all, there };
+    let fit = Fit { written: &written, kind, fitted: &all, there };
     queries.members[0].gradients.iter().map(|query| fit.scores(0, query, &[40])).collect()
 }
 
@@ -202,10 +202,10 @@ fn a_new_fit_takes_the_place_of_the_old_one_with_its_file() {
         let names = scene.storage.names();
         names.into_iter().filter(|name| name.ends_with(".cur")).collect::<Vec<String>>()
     };
-    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/2.cur"]);
+    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/2.cur", "curvature/3.cur"]);
     let before = scores(&scene, CurvatureKind::Margin);
     drop(scene.fit(CurvatureKind::Margin));
-    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/3.cur"]);
+    assert_eq!(files(&scene), ["curvature/1.cur", "curvature/2.cur", "curvature/4.cur"]);
     assert_eq!(scores(&scene, CurvatureKind::Margin), before);
 }
 
@@ -215,6 +215,7 @@ fn answers_say_what_came_and_left_and_which_forms_need_a_new_fit() {
     for (kind, form, needs) in [
         (CurvatureKind::Identity, None, false),
         (CurvatureKind::Diagonal, None, true),
+        (CurvatureKind::Ekfac, None, true),
         (CurvatureKind::Fisher, Some(CurvatureForm::Dual), false),
         (CurvatureKind::Fisher, Some(CurvatureForm::Primal), true),
         (CurvatureKind::Margin, Some(CurvatureForm::Landmarks), true),

@@ -27,13 +27,12 @@ fn in_two_parts(kinds: &[CurvatureKind], form: Option<CurvatureForm>) -> (Scene,
 
 #[test]
 fn dual_forms_equal_their_formulas_for_all_rows() {
-    let kinds = [CurvatureKind::Fisher, CurvatureKind::Margin];
+    let kinds = [CurvatureKind::Fisher, CurvatureKind::Trak, CurvatureKind::Margin];
     let (scene, queries) = in_two_parts(&kinds, Some(CurvatureForm::Dual));
     let (written, asked) = (Written::of_file(TRAIN), Written::of_file(QUERIES));
     let (fitted, all): (Vec<usize>, Vec<usize>) = ((0..FITTED).collect(), (0..40).collect());
     for kind in kinds {
-        let is_margin = kind == CurvatureKind::Margin;
-        let fit = Fit { written: &written, is_margin, fitted: &fitted, there: &fitted };
+        let fit = Fit { written: &written, kind, fitted: &fitted, there: &fitted };
         let gradients = &asked.members[0].gradients;
         let expected: Vec<Vec<f64>> = gradients.iter().map(|query| fit.scores(0, query, &all)).collect();
         close(&scene.scores(&queries, &by(kind)), &expected, 1e-6, kind.name());
@@ -60,7 +59,7 @@ fn rows_without_a_logged_course_are_weighed_by_their_checkpoint() {
     let mut scene = Scene::of_rows(&rows);
     scene.fit(CurvatureKind::Margin);
     let all: Vec<usize> = (0..40).collect();
-    let fit = Fit { written: &written, is_margin: true, fitted: &all, there: &all };
+    let fit = Fit { written: &written, kind: CurvatureKind::Margin, fitted: &all, there: &all };
     let asked = Written::of_file(QUERIES);
     let expected: Vec<Vec<f64>> =
         asked.members[0].gradients.iter().map(|query| fit.scores(0, query, &all)).collect();
@@ -70,7 +69,7 @@ fn rows_without_a_logged_course_are_weighed_by_their_checkpoint() {
 
 #[test]
 fn the_inverse_over_rows_and_the_one_over_parameters_give_the_same_scores() {
-    for kind in [CurvatureKind::Fisher, CurvatureKind::Margin] {
+    for kind in [CurvatureKind::Fisher, CurvatureKind::Trak, CurvatureKind::Margin] {
         let (dual, queries) = in_two_parts(&[kind], Some(CurvatureForm::Dual));
         let (primal, _) = in_two_parts(&[kind], Some(CurvatureForm::Primal));
         let expected = dual.scores(&queries, &by(kind));
@@ -94,14 +93,14 @@ fn auto_takes_the_better_curvature_and_the_smaller_matrix() {
     assert_eq!((report.kind, report.form), (CurvatureKind::Margin, CurvatureForm::Dual));
     let all: Vec<usize> = (0..40).collect();
     let written = Written::of_file(TRAIN);
-    let fit = Fit { written: &written, is_margin: true, fitted: &all, there: &all };
+    let fit = Fit { written: &written, kind: CurvatureKind::Margin, fitted: &all, there: &all };
     assert!((report.damping[0][0] / fit.damping(0) - 1.0).abs() < 1e-9, "{report:?}");
 
     let mut scene = Scene::of_rows(&rows.unmeasured());
     let report = scene.try_fit(&FitOptions::default()).unwrap();
     assert_eq!((report.kind, report.form), (CurvatureKind::Fisher, CurvatureForm::Dual));
     let report = scene.try_fit(&FitOptions { damping: Some(0.25), ..FitOptions::default() }).unwrap();
-    let fit = Fit { is_margin: false, ..fit };
+    let fit = Fit { kind: CurvatureKind::Fisher, ..fit };
     let expected = fit.damping(0) * 0.25 / SHARE_OF_TRACE;
     assert!((report.damping[0][0] / expected - 1.0).abs() < 1e-9, "{report:?}");
 }
@@ -168,11 +167,11 @@ fn self_influence_is_the_quadratic_form_of_a_row_with_itself() {
     let squares: Vec<f64> = gradients.iter().map(|row| product(row, row)).collect();
     close(&[own(CurvatureKind::Identity)], &[squares], 1e-9, "identity");
 
-    let fit = Fit { written: &written, is_margin: false, fitted: &fitted, there: &fitted };
+    let fit = Fit { written: &written, kind: CurvatureKind::Fisher, fitted: &fitted, there: &fitted };
     let fisher: Vec<f64> = (0..40).map(|row| fit.scores(0, &gradients[row], &[row])[0]).collect();
     close(&[own(CurvatureKind::Fisher)], &[fisher], 1e-6, "fisher");
 
-    let fit = Fit { is_margin: true, ..fit };
+    let fit = Fit { kind: CurvatureKind::Margin, ..fit };
     let margin: Vec<f64> =
         (0..40).map(|row| fit.leverage(0, row) * written.weights(0, row).1.powi(2)).collect();
     close(&[own(CurvatureKind::Margin)], &[margin], 1e-6, "margin");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ascribe::base::Cancel;
 use ascribe::curvature::{CurvatureForm, CurvatureKind};
 use ascribe::engine::{
-    FitOptions, GradientError, GradientInput, HybridCandidates, HybridQuestion, QueryError, Reader, Store,
-    TransactionError,
+    CodeBits, FitOptions, GradientError, GradientInput, HybridCandidates, HybridQuestion, QueryError, Reader,
+    Store, TransactionError,
 };
 use ascribe::format::{
     CurvatureRecord, Manifest, curvature_section, decode_current, decode_manifest, encode_manifest,
@@ -23,9 +23,24 @@ use crate::scene::{QUERIES, Scene, TRAIN, by, options, problems, scores};
 /// Bytes between two that are flipped, beside the first of each section.
 const FLIPPED_APART: usize = 61;
 
-const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 6] = [
+const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 8] = [
     (CurvatureKind::Identity, None, &[1, 2, 3, LENGTHS]),
     (CurvatureKind::Diagonal, None, &[1, 2, 3, curvature_section::DIAGONAL, LENGTHS]),
+    (CurvatureKind::Kfac, None, &KRONECKER_SECTIONS),
+    (
+        CurvatureKind::Ekfac,
+        None,
+        &[
+            1,
+            2,
+            3,
+            curvature_section::DIAGONAL,
+            LENGTHS,
+            curvature_section::CODES,
+            curvature_section::CODE_SCALES,
+            curvature_section::BASES,
+        ],
+    ),
     (CurvatureKind::Fisher, Some(CurvatureForm::Dual), &DUAL_SECTIONS),
     (CurvatureKind::Margin, Some(CurvatureForm::Dual), &DUAL_SECTIONS),
     (
@@ -54,6 +69,9 @@ const FITS: [(CurvatureKind, Option<CurvatureForm>, &[u32]); 6] = [
 ];
 
 const LENGTHS: u32 = curvature_section::LENGTHS;
+
+const KRONECKER_SECTIONS: [u32; 6] =
+    [1, 2, 3, curvature_section::DIAGONAL, LENGTHS, curvature_section::BASES];
 
 /// Beginning with head, keys and prints, as all do.
 const DUAL_SECTIONS: [u32; 6] = [
@@ -84,8 +102,10 @@ fn publish(storage: &SimulatedStorage, manifest: &Manifest) {
 fn closed(kind: CurvatureKind, form: Option<CurvatureForm>) -> (SimulatedStorage, CurvatureRecord) {
     let rows = Gradients::of_file(TRAIN);
     let mut scene = Scene::of_rows(&rows.of_rows(0..14));
-    let codes = has_codes(form).then_some(5);
-    scene.try_fit(&FitOptions { kind: Some(kind), form, codes, ..FitOptions::default() }).unwrap();
+    let codes = (form == Some(CurvatureForm::Landmarks)).then_some(5);
+    let code_bits = if kind == CurvatureKind::Ekfac { CodeBits::One } else { CodeBits::Eight };
+    let fit = FitOptions { kind: Some(kind), form, codes, code_bits, ..FitOptions::default() };
+    scene.try_fit(&fit).unwrap();
     scene.import(&rows.of_rows(14..20));
     scene.delete(&rows.of_rows([2, 16]).keys);
     let storage = scene.verify();
@@ -94,8 +114,8 @@ fn closed(kind: CurvatureKind, form: Option<CurvatureForm>) -> (SimulatedStorage
 }
 
 /// Whether codes are kept beside a fit: one has every section there is.
-fn has_codes(form: Option<CurvatureForm>) -> bool {
-    form == Some(CurvatureForm::Landmarks)
+fn has_codes(record: &CurvatureRecord) -> bool {
+    record.form == CurvatureForm::Landmarks.name() || record.kind == CurvatureKind::Ekfac.name()
 }
 
 /// Scores of a store as readers see it, and of candidates by codes where there are some.
@@ -104,7 +124,7 @@ fn ask(storage: &SimulatedStorage, kind: CurvatureKind) -> Result<Vec<Vec<f64>>,
     let query = ascribe::engine::GradientQuery { kind: ascribe::attribution::ScoreKind::Cosine, ..by(kind) };
     let (snapshot, queries) = (reader.snapshot(), Gradients::of_file(QUERIES));
     let mut found = scores(&snapshot, &queries, &query)?;
-    if has_codes(CurvatureForm::from_name(&published(storage).store.curvatures[0].form)) {
+    if has_codes(&published(storage).store.curvatures[0]) {
         let gradient = GradientInput::Source { source: &queries, row: 0 };
         let question = HybridQuestion { candidates: HybridCandidates::Codes, gradient };
         snapshot.score_hybrid(&[question], &query, 7, &Cancel::new(), |_, scores| {

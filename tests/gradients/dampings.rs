@@ -15,6 +15,8 @@ fn a_damping_that_is_tried_scores_like_one_that_is_fitted_and_is_not_kept() {
         (CurvatureKind::Fisher, CurvatureForm::Primal),
         (CurvatureKind::Margin, CurvatureForm::Landmarks),
         (CurvatureKind::Diagonal, CurvatureForm::Direct),
+        (CurvatureKind::Kfac, CurvatureForm::Direct),
+        (CurvatureKind::Ekfac, CurvatureForm::Direct),
     ] {
         let mut scene = Scene::of_rows(&rows);
         let ratios = [1e-4, 0.03];

@@ -124,7 +124,9 @@ fn rows_of_zeros_are_kept_and_score_zero() {
             }
         }
         let own = scene.store.snapshot().self_influence(None, Some(kind), &Cancel::new()).unwrap();
-        assert_eq!([own[8], own[9], own[12]], [0.0; 3], "{}", kind.name());
+        // A leverage is what an inverse leaves of 1, which is not rounded away everywhere.
+        let largest = [own[8], own[9], own[12]].into_iter().fold(0.0_f64, f64::max);
+        assert!(largest <= f64::EPSILON, "{}: {largest:e}", kind.name());
     }
     let answer = scene.answer(&queries, 0, &by(CurvatureKind::Margin));
     assert_eq!(answer.rows, 40);

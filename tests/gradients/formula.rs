@@ -1,5 +1,6 @@
 //! The formulas of influence, written out: whole matrices in f64 and plain elimination, read from the tensors of a file.
 
+use ascribe::curvature::CurvatureKind;
 use ascribe::sources::TensorSet;
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ pub(crate) struct Written {
 /// Which inverse, and which rows it is made of.
 pub(crate) struct Fit<'a> {
     pub(crate) written: &'a Written,
-    pub(crate) is_margin: bool,
+    pub(crate) kind: CurvatureKind,
     /// Rows that the damping was taken from.
     pub(crate) fitted: &'a [usize],
     /// Those of them that are still there.
@@ -171,7 +172,12 @@ fn inverse(mut matrix: Matrix) -> Matrix {
 
 impl Fit<'_> {
     fn weights(&self, member: usize, row: usize) -> (f64, f64) {
-        if self.is_margin { self.written.weights(member, row) } else { (1.0, 1.0) }
+        let own = self.written.members[member].own.get(row).copied().unwrap_or(1.0);
+        match self.kind {
+            CurvatureKind::Margin => self.written.weights(member, row),
+            CurvatureKind::Trak => (1.0 / own.max(1e-12), own),
+            _ => (1.0, 1.0),
+        }
     }
 
     fn gradient(&self, member: usize, row: usize) -> &[Vec<f64>] {

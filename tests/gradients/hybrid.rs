@@ -7,8 +7,9 @@ use ascribe::base::{Cancel, FieldDeclaration, FieldType, RandomStream};
 use ascribe::curvature::{CurvatureForm, CurvatureKind};
 use ascribe::encoder::EncoderSpecification;
 use ascribe::engine::{
-    Answer, ColumnDefinition, CreateOptions, FitOptions, GradientError, GradientInput, GradientQuery,
-    HybridCandidates, HybridQuestion, Import, MemberScores, OnDuplicate, QueryInput, Store, Watch,
+    Answer, CodeBits, ColumnDefinition, CreateOptions, FitOptions, GradientError, GradientInput,
+    GradientQuery, HybridCandidates, HybridQuestion, Import, MemberScores, OnDuplicate, QueryInput, Store,
+    Watch,
 };
 use ascribe::sources::Matrix;
 use ascribe::storage::SimulatedStorage;
@@ -33,6 +34,13 @@ fn both(kind: CurvatureKind, form: Option<CurvatureForm>, fitted: usize) -> Both
 
 /// The same with codes of at most so many coordinates.
 fn with_codes(kind: CurvatureKind, form: Option<CurvatureForm>, fitted: usize, codes: usize) -> Both {
+    let landmarks = Some(40);
+    let fit = FitOptions { kind: Some(kind), form, landmarks, codes: Some(codes), ..FitOptions::default() };
+    fitted_by(&fit, fitted)
+}
+
+/// The same, fitted so.
+fn fitted_by(fit: &FitOptions, fitted: usize) -> Both {
     let rows = Gradients::of_file(&several_members(31, ROWS, true));
     let mut random = RandomStream::new(5);
     let vectors: Vec<Vec<f32>> =
@@ -68,15 +76,7 @@ fn with_codes(kind: CurvatureKind, form: Option<CurvatureForm>, fitted: usize, c
         scene.store.import(import, Watch::silent(&Cancel::new())).unwrap();
     };
     fill(&mut scene, 0..fitted);
-    scene
-        .try_fit(&FitOptions {
-            kind: Some(kind),
-            form,
-            landmarks: Some(40),
-            codes: Some(codes),
-            ..FitOptions::default()
-        })
-        .unwrap();
+    scene.try_fit(fit).unwrap();
     if fitted < ROWS {
         fill(&mut scene, fitted..ROWS);
     }
@@ -236,6 +236,47 @@ fn codes_find_the_rows_at_both_ends_of_all_rows() {
 }
 
 #[test]
+fn signs_find_most_of_the_rows_at_both_ends() {
+    for (kind, codes) in [
+        (CurvatureKind::Kfac, None),
+        (CurvatureKind::Ekfac, None),
+        (CurvatureKind::Diagonal, None),
+        (CurvatureKind::Fisher, Some(40)),
+        (CurvatureKind::Margin, None),
+    ] {
+        let landmarks = Some(40);
+        let (kind_wanted, code_bits) = (Some(kind), CodeBits::One);
+        let fit = FitOptions { kind: kind_wanted, codes, code_bits, landmarks, ..FitOptions::default() };
+        // The last rows came after the fit.
+        let both = fitted_by(&fit, ROWS - 50);
+        let query = GradientQuery { k: 5, ..by(kind) };
+        let (mut shown, mut found) = (0, 0);
+        for (row, near) in by_codes(&both, &query, 60).iter().enumerate() {
+            let exact = both.scene.answer(&both.queries, row, &query);
+            let near: Vec<_> = near.proponents.iter().chain(&near.opponents).collect();
+            for hit in exact.proponents.iter().chain(&exact.opponents) {
+                shown += 1;
+                if let Some(near) = near.iter().find(|near| near.key == hit.key) {
+                    found += 1;
+                    let error = (near.score - hit.score).abs();
+                    assert!(error <= 1e-6 * hit.score.abs().max(1.0), "{}: {}", kind.name(), hit.key);
+                }
+            }
+        }
+        // Of 200 rows 30 are candidates at each end: by chance 4 of 30 would be found.
+        assert!(shown == 30 && found >= 24, "{}: {found} of {shown}", kind.name());
+        for (row, answer) in by_codes(&both, &query, 2 * ROWS).iter().enumerate() {
+            let exact = both.scene.answer(&both.queries, row, &query);
+            let keys = |answer: &Answer| -> Vec<String> {
+                answer.proponents.iter().chain(&answer.opponents).map(|hit| hit.key.clone()).collect()
+            };
+            assert_eq!(keys(answer), keys(&exact), "{}", kind.name());
+        }
+        both.scene.verify();
+    }
+}
+
+#[test]
 fn codes_are_those_of_the_members_that_are_asked_and_of_the_rows_that_are_there() {
     for (kind, form) in [
         (CurvatureKind::Margin, Some(CurvatureForm::Dual)),
@@ -275,9 +316,20 @@ fn codes_are_those_of_the_members_that_are_asked_and_of_the_rows_that_are_there(
 fn what_codes_cannot_do_is_refused() {
     let rows = Gradients::of_file(&several_members(31, 30, true));
     let mut scene = Scene::of_rows(&rows);
+    let signs = |codes| FitOptions {
+        kind: Some(CurvatureKind::Identity),
+        codes,
+        code_bits: CodeBits::One,
+        ..FitOptions::default()
+    };
+    for codes in [None, Some(8)] {
+        let error = scene.try_fit(&signs(codes)).unwrap_err().to_string();
+        assert!(error.contains("half-whitened") && error.contains("identity whitens nothing"), "{error}");
+    }
     let fit = |kind, codes| FitOptions { kind: Some(kind), codes, ..FitOptions::default() };
     for (kind, codes, words) in [
         (CurvatureKind::Diagonal, 8, "not with diagonal"),
+        (CurvatureKind::Ekfac, 8, "not with ekfac"),
         (CurvatureKind::Margin, 0, "1 to 1024"),
         (CurvatureKind::Margin, 1025, "1 to 1024"),
     ] {

@@ -42,7 +42,8 @@ fn cosines_of_gradients_are_those_of_the_vectors() {
 
 #[test]
 fn a_row_is_most_like_itself_under_every_curvature() {
-    let kinds = [CurvatureKind::Identity, CurvatureKind::Diagonal, CurvatureKind::Fisher];
+    let kinds = CurvatureKind::ALL.into_iter().filter(|kind| !kind.is_weighted());
+    let kinds: Vec<CurvatureKind> = kinds.collect();
     let (scene, _) = fitted(&kinds);
     for kind in kinds {
         let found = scene.scores(&Gradients::of_file(TRAIN), &of_kind(kind, ScoreKind::Cosine));
@@ -55,14 +56,13 @@ fn a_row_is_most_like_itself_under_every_curvature() {
 
 #[test]
 fn relatif_divides_by_the_length_of_the_whitened_gradient() {
-    let kinds = [CurvatureKind::Fisher, CurvatureKind::Margin];
+    let kinds = [CurvatureKind::Fisher, CurvatureKind::Trak, CurvatureKind::Margin];
     let (scene, queries) = fitted(&kinds);
     let written = Written::of_file(TRAIN);
     let fitted: Vec<usize> = (0..30).collect();
     for kind in kinds {
-        let is_margin = kind == CurvatureKind::Margin;
-        let fit = Fit { written: &written, is_margin, fitted: &fitted, there: &fitted };
-        let square = |row: usize| match is_margin {
+        let fit = Fit { written: &written, kind, fitted: &fitted, there: &fitted };
+        let square = |row: usize| match kind.is_weighted() {
             true => fit.leverage(0, row),
             false => fit.scores(0, &written.members[0].gradients[row], &[row])[0],
         };
@@ -80,8 +80,7 @@ fn all_hits(answer: &Answer) -> impl Iterator<Item = &ascribe::engine::Hit> {
 
 #[test]
 fn layers_add_up_to_the_score_of_every_row() {
-    let kinds =
-        [CurvatureKind::Identity, CurvatureKind::Diagonal, CurvatureKind::Fisher, CurvatureKind::Margin];
+    let kinds = CurvatureKind::ALL;
     let (scene, queries) = fitted(&kinds);
     for kind in kinds {
         let answer = scene.answer(&queries, 1, &GradientQuery { k: 100, layers: true, ..by(kind) });
@@ -110,7 +109,7 @@ fn layers_add_up_to_the_score_of_every_row() {
 
 #[test]
 fn the_change_without_rows_is_the_sum_of_their_scores_over_all_rows() {
-    let kinds = [CurvatureKind::Fisher, CurvatureKind::Margin];
+    let kinds = [CurvatureKind::Fisher, CurvatureKind::Trak, CurvatureKind::Margin];
     let (mut scene, queries) = fitted(&kinds);
     scene.delete(&["r3".to_owned()]);
     for kind in kinds {

@@ -13,14 +13,18 @@ use ascribe::storage::{
 use crate::gradients::Gradients;
 use crate::scene::{Scene, TRAIN, close, options};
 
-const FITS: [(CurvatureKind, Option<CurvatureForm>); 7] = [
+const FITS: [(CurvatureKind, Option<CurvatureForm>); 11] = [
     (CurvatureKind::Identity, None),
     (CurvatureKind::Diagonal, None),
+    (CurvatureKind::Kfac, None),
+    (CurvatureKind::Ekfac, None),
     (CurvatureKind::Fisher, Some(CurvatureForm::Primal)),
     (CurvatureKind::Margin, Some(CurvatureForm::Primal)),
     (CurvatureKind::Fisher, Some(CurvatureForm::Landmarks)),
     (CurvatureKind::Margin, Some(CurvatureForm::Landmarks)),
     (CurvatureKind::Margin, Some(CurvatureForm::Dual)),
+    (CurvatureKind::Trak, Some(CurvatureForm::Dual)),
+    (CurvatureKind::Trak, Some(CurvatureForm::Landmarks)),
 ];
 
 const FITTED: usize = 30;
@@ -80,8 +84,11 @@ fn a_row_that_comes_later_is_as_long_as_its_twin_in_the_fit() {
                 // A leverage is a share: h, and h / (1 + h) of a row that is counted once more. Self-influence has a weight of the
                 // row on top of it.
                 let written = crate::formula::Written::of_file(TRAIN);
-                let weight = written.weights(0, row).1.powi(2);
-                if kind == CurvatureKind::Margin { own / (1.0 + own / weight) } else { own }
+                let weight = match kind {
+                    CurvatureKind::Trak => written.members[0].own[row].powi(2),
+                    _ => written.weights(0, row).1.powi(2),
+                };
+                if kind.is_weighted() { own / (1.0 + own / weight) } else { own }
             })
             .collect();
         close(&[found[FITTED..].to_vec()], &[expected], 1e-9, &format!("{} {form:?}", kind.name()));

@@ -26,9 +26,7 @@ fn members(shared: bool) -> Members {
     let (bytes, asked) = (several_members(11, MEMBER_ROWS, shared), several_members(12, 3, shared));
     let rows = Gradients::of_file(&bytes);
     let mut scene = Scene::of_rows(&rows.of_rows(0..FITTED));
-    for kind in
-        [CurvatureKind::Identity, CurvatureKind::Diagonal, CurvatureKind::Fisher, CurvatureKind::Margin]
-    {
+    for kind in CurvatureKind::ALL {
         let report = scene.fit(kind);
         assert_eq!((report.members, report.parameters), (2, 3 * 4 + 2 * 3 + 2 * 2 + 2 * 6));
     }
@@ -48,12 +46,7 @@ impl Members {
     fn expected(&self, kind: CurvatureKind) -> Vec<Vec<Vec<f64>>> {
         let fitted: Vec<usize> = (0..FITTED).collect();
         let there: Vec<usize> = fitted.iter().copied().filter(|row| !GONE.contains(row)).collect();
-        let fit = Fit {
-            written: &self.written,
-            is_margin: kind == CurvatureKind::Margin,
-            fitted: &fitted,
-            there: &there,
-        };
+        let fit = Fit { written: &self.written, kind, fitted: &fitted, there: &there };
         let of_query = |query: usize| {
             let of_member = |member: usize| {
                 let gradient = &self.asked.members[member].gradients[query];
@@ -125,9 +118,7 @@ fn a_filter_does_not_change_what_members_are_divided_by() {
 #[test]
 fn layers_add_up_whether_members_are_standardised_or_not() {
     let members = members(true);
-    for kind in
-        [CurvatureKind::Identity, CurvatureKind::Diagonal, CurvatureKind::Fisher, CurvatureKind::Margin]
-    {
+    for kind in CurvatureKind::ALL {
         for way in [MemberScores::Standardised, MemberScores::Raw] {
             let query = GradientQuery { k: 100, layers: true, members: way, ..by(kind) };
             let answer = members.scene.answer(&members.queries, 0, &query);

@@ -11,12 +11,15 @@ use crate::tensors::several_members;
 /// Enough that a few rows at each end are candidates, and the others are not.
 const ROWS: usize = 400;
 
-const FORMS: [(CurvatureKind, Option<CurvatureForm>); 8] = [
+const FORMS: [(CurvatureKind, Option<CurvatureForm>); 11] = [
     (CurvatureKind::Identity, None),
     (CurvatureKind::Diagonal, None),
+    (CurvatureKind::Kfac, None),
+    (CurvatureKind::Ekfac, None),
     (CurvatureKind::Fisher, Some(CurvatureForm::Dual)),
     (CurvatureKind::Fisher, Some(CurvatureForm::Primal)),
     (CurvatureKind::Fisher, Some(CurvatureForm::Landmarks)),
+    (CurvatureKind::Trak, Some(CurvatureForm::Dual)),
     (CurvatureKind::Margin, Some(CurvatureForm::Dual)),
     (CurvatureKind::Margin, Some(CurvatureForm::Primal)),
     (CurvatureKind::Margin, Some(CurvatureForm::Landmarks)),

@@ -87,9 +87,9 @@ fn what_cannot_be_fitted_is_refused_and_changes_nothing() {
     let mut scene = Scene::of_rows(&rows);
     let before = scene.state();
     for damping in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        for kind in [CurvatureKind::Diagonal, CurvatureKind::Fisher, CurvatureKind::Margin] {
+        for kind in CurvatureKind::ALL.into_iter().filter(|kind| *kind != CurvatureKind::Identity) {
             for form in [None, Some(CurvatureForm::Primal)] {
-                let form = form.filter(|_| kind != CurvatureKind::Diagonal);
+                let form = form.filter(|_| !kind.is_direct());
                 let options =
                     FitOptions { kind: Some(kind), form, damping: Some(damping), ..FitOptions::default() };
                 let error = scene.try_fit(&options).unwrap_err();
@@ -104,6 +104,7 @@ fn what_cannot_be_fitted_is_refused_and_changes_nothing() {
     for (kind, form) in [
         (CurvatureKind::Identity, CurvatureForm::Dual),
         (CurvatureKind::Diagonal, CurvatureForm::Primal),
+        (CurvatureKind::Ekfac, CurvatureForm::Dual),
         (CurvatureKind::Margin, CurvatureForm::Direct),
     ] {
         let options = FitOptions { kind: Some(kind), form: Some(form), ..FitOptions::default() };

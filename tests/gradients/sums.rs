@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ascribe::base::{Cancel, RandomStream};
-use ascribe::curvature::{CurvatureForm, CurvatureKind, GradientSums, MarginWeights, MemberGradients};
+use ascribe::curvature::{CurvatureForm, CurvatureKind, GradientSums, MemberGradients, RowWeights};
 use ascribe::engine::{
     ColumnDefinition, CreateOptions, FitOptions, FitReport, FitSums, GradientError, GradientInput,
     OnDuplicate, OpenOptions, Store, Watch,
@@ -24,10 +24,11 @@ use crate::tensors::several_members;
 const FLIPPED_APART: usize = 397;
 
 /// Fits that take sums.
-const FITS: [(CurvatureKind, Option<CurvatureForm>, SumsKind); 3] = [
+const FITS: [(CurvatureKind, Option<CurvatureForm>, SumsKind); 4] = [
     (CurvatureKind::Fisher, Some(CurvatureForm::Primal), SumsKind::Fisher),
     (CurvatureKind::Margin, Some(CurvatureForm::Primal), SumsKind::Margin),
     (CurvatureKind::Diagonal, None, SumsKind::Diagonal),
+    (CurvatureKind::Trak, Some(CurvatureForm::Primal), SumsKind::Trak),
 ];
 
 /// 160 rows of two members with 34 parameters: segments of half as many are worth a file for each kind.
@@ -142,8 +143,9 @@ fn expected(gradients: &Gradients, rows: &[usize], member: u32, kind: SumsKind) 
         own.push(layout, member, &decoded, 0);
         let outcome = decoded.outcome(layout, 0).unwrap();
         weights.push(match kind {
-            SumsKind::Margin => MarginWeights::new(outcome.own[member as usize], outcome.trained),
-            _ => MarginWeights::none(),
+            SumsKind::Margin => RowWeights::margin(outcome.own[member as usize], outcome.trained),
+            SumsKind::Trak => RowWeights::trak(outcome.own[member as usize]),
+            _ => RowWeights::none(),
         });
     }
     let mut sums = match kind {
@@ -176,7 +178,7 @@ fn files_hold_the_sums_of_all_rows_of_their_segment_deleted_or_not() {
             assert!(file.member(2).is_err());
         }
     }
-    assert_eq!(sums_files(&scene).len(), 6);
+    assert_eq!(sums_files(&scene).len(), 2 * FITS.len());
     scene.verify();
 }
 
@@ -501,11 +503,11 @@ fn fits_that_need_the_gradients_themselves_and_dampings_that_are_tried_keep_no_s
         if !is_kept {
             assert_eq!(sums_files(&scene), Vec::<String>::new());
             FITS.into_iter().for_each(|fit| drop(fitted(&mut scene, fit)));
-            assert_eq!(sums_files(&scene).len(), 6);
+            assert_eq!(sums_files(&scene).len(), 2 * FITS.len());
         }
     }
     // They take what is there.
-    assert_eq!(tried[..3], tried[3..]);
+    assert_eq!(tried[..FITS.len()], tried[FITS.len()..]);
     scene.verify();
 }
 

@@ -4,7 +4,9 @@ A perceptron (12-8-4, ReLU, biases) is trained on 40 made-up rows. `train.safete
 written by the collector in tools/torch: factored, float32, gradients of the summed cross-entropy at the end of
 training, with `own`, and for the training rows the trajectory. `expected.json` holds the plain products of gradients,
 [queries][rows], as found by kronfluence (strategy "identity"), by bergson (unprojected gradients, biases included) and
-by plain backward passes in double precision. All see the model and the data, not the sketches.
+by plain backward passes in double precision, and the scores of kronfluence with K-FAC and EK-FAC at its own damping (a
+tenth of each module's mean eigenvalue). All see the model and the data, not the sketches. `factors.safetensors` holds the
+factors A and B that kronfluence fitted, as the collector writes them.
 
     python -m pip install --requirement tools/reference/attribution_peers_requirements.txt
     python tools/reference/attribution_peers.py tests/fixtures/attribution
@@ -26,7 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -115,7 +118,8 @@ def sketch_scores(folder):
     return total
 
 
-def kronfluence_scores(model, rows, queries):
+def kronfluence_fit(model, rows, queries, strategy, damping):
+    """Scores [queries, rows], and the factors of each layer: A over inputs and B over outputs."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
@@ -133,22 +137,75 @@ def kronfluence_scores(model, rows, queries):
         quiet = {"disable_tqdm": True, "log_level": logging.WARNING}
         analyzer = Analyzer("fixture", prepare_model(model, task), task, cpu=True, output_dir=folder, **quiet)
         analyzer.fit_all_factors(
-            "identity",
+            strategy,
             dataset=TensorDataset(*rows),
             per_device_batch_size=16,
-            factor_args=FactorArguments(strategy="identity", use_empirical_fisher=True),
+            factor_args=FactorArguments(strategy=strategy, use_empirical_fisher=True),
         )
         analyzer.compute_pairwise_scores(
             "scores",
-            factors_name="identity",
+            factors_name=strategy,
             query_dataset=TensorDataset(*queries),
             train_dataset=TensorDataset(*rows),
             per_device_query_batch_size=QUERIES,
             per_device_train_batch_size=16,
-            score_args=ScoreArguments(damping_factor=0.0),
+            score_args=ScoreArguments(damping_factor=damping),
         )
-        scores = analyzer.load_pairwise_scores("scores")
-    return scores["all_modules"].numpy()
+        scores = analyzer.load_pairwise_scores("scores")["all_modules"].numpy()
+        factors = {}
+        if strategy != "identity":
+            found = analyzer.load_covariance_matrices(strategy)
+            for layer in LAYERS:
+                factors[layer] = tuple(
+                    (found[f"{side}_covariance"][layer] / found[f"num_{side}_covariance_processed"][layer])
+                    .numpy()
+                    .astype(np.float32)
+                    for side in ("activation", "gradient")
+                )
+    return scores, factors
+
+
+def kronfluence_scores(model, rows, queries):
+    return kronfluence_fit(model, rows, queries, "identity", 0.0)[0]
+
+
+def kronecker_scores(folder, factors, is_measured):
+    """[queries, rows] of K-FAC, or of EK-FAC with measured eigenvalues, from sketches and factors in double precision."""
+    train_rows, queries = (load_file(folder / f"{name}.safetensors") for name in ("train", "queries"))
+    total = np.zeros((QUERIES, ROWS))
+    for layer in LAYERS:
+        inputs, outputs = (np.linalg.eigh(factor.astype(np.float64)) for factor in factors[layer])
+        turned = [
+            np.einsum(
+                "no,ni->noi",
+                tensors[f"m0.{layer}.u"][:, 0].astype(np.float64) @ outputs[1],
+                tensors[f"m0.{layer}.v"][:, 0].astype(np.float64) @ inputs[1],
+            )
+            for tensors in (train_rows, queries)
+        ]
+        eigenvalues = np.outer(outputs[0], inputs[0]).clip(0.0)
+        if is_measured:
+            eigenvalues = (turned[0] ** 2).mean(0)
+        divided = turned[1] / (eigenvalues + 0.1 * eigenvalues.mean())
+        total += np.einsum("qoi,noi->qn", divided, turned[0])
+    return total
+
+
+def write_factors(folder, factors):
+    with safe_open(folder / "train.safetensors", framework="numpy") as file:
+        schema = file.metadata()["schema"]
+    tensors = {}
+    for layer, (inputs, outputs) in factors.items():
+        tensors |= {f"m0.{layer}.A": inputs, f"m0.{layer}.B": outputs}
+    save_file(tensors, folder / "factors.safetensors", metadata={"ascribe.sketch": "1", "schema": schema})
+
+
+def compare(name, scores, ours):
+    error = np.abs(scores - ours).max() / np.abs(ours).max()
+    worst = (np.abs(scores - ours) / np.maximum(np.abs(ours), 1e-3 * np.abs(ours).max())).max()
+    print(f"{name}: differs by {error:.2g} of the largest score, by {worst:.2g} of a score")
+    if not worst < TOLERANCE:
+        sys.exit(f"{name} and the sketches disagree")
 
 
 def bergson_gradients(model, x, y):
@@ -191,21 +248,24 @@ def main():
 
     ours = sketch_scores(folder)
     tools = {}
-    # kronfluence wraps the model's layers, so it comes last.
+    # kronfluence wraps the layers of the model that it is given.
     sources = {"autograd": double_scores, "bergson": bergson_scores, "kronfluence": kronfluence_scores}
     for name, scores_of in sources.items():
         with contextlib.redirect_stdout(sys.stderr):
-            scores = scores_of(model, rows, queries)
-        error = np.abs(scores - ours).max() / np.abs(ours).max()
-        worst = (np.abs(scores - ours) / np.maximum(np.abs(ours), 1e-3 * np.abs(ours).max())).max()
-        print(f"{name}: differs by {error:.2g} of the largest score, by {worst:.2g} of a score")
-        if not worst < TOLERANCE:
-            sys.exit(f"{name} and the sketches disagree")
+            scores = scores_of(copy.deepcopy(model), rows, queries)
+        compare(name, scores, ours)
         tools[name] = {
             "version": importlib.metadata.version("torch" if name == "autograd" else name),
             "precision": str(scores.dtype),
             "scores": [[float(score) for score in query] for query in scores],
         }
+    for strategy in ("kfac", "ekfac"):
+        with contextlib.redirect_stdout(sys.stderr):
+            scores, factors = kronfluence_fit(copy.deepcopy(model), rows, queries, strategy, None)
+        compare(strategy, scores, kronecker_scores(folder, factors, strategy == "ekfac"))
+        tools["kronfluence"][strategy] = [[float(score) for score in query] for query in scores]
+        if strategy == "kfac":
+            write_factors(folder, factors)
     expected = {
         "about": "products of unprojected loss gradients, [queries][rows], from tools/reference/attribution_peers.py",
         "sign": "positive: training on the row lowers the query's loss (a proponent)",
