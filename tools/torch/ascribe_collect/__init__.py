@@ -5,9 +5,9 @@
 
 from .classifier import own_label_probability
 from .collector import Collector
-from .encoding import Projection
 from .keys_file import write_keys
 from .report import LayerReport, Report
+from .sides import Projection
 from .trajectory import TrajectoryLog
 
 __all__ = [

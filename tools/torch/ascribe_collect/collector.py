@@ -1,7 +1,8 @@
-"""Collects compressed per-example gradients of a model's linear layers into a sketch file."""
+"""Collects compressed per-example gradients of a model's layers into a sketch file."""
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -10,17 +11,20 @@ import torch
 from torch import nn
 
 from .classifier import LabelSampler, checked_labels, margin_and_own
-from .encoding import LayerEncoder, Projection, first_not_finite
+from .encoding import LayerEncoder, first_not_finite, has_sequence, lookups_of, pairs_of
 from .jacobian import has_one_output, jacobians
 from .layers import Layer, select_layers
 from .report import LayerReport, Report
-from .sketch_file import SketchWriter
-from .taps import Taps, Use, output_gradients
+from .sides import Projection
+from .sketch_file import IDS, SketchWriter
+from .table import RowError, TableEncoder
+from .taps import Taps, Use, leaking, output_gradients
 from .trajectory import TrajectoryLog
 
 Rank = Union[int, Mapping[str, int]]
 State = Union[nn.Module, Mapping[str, torch.Tensor]]
 Tensors = Dict[str, Tuple[np.ndarray, str]]
+Encoder = Union[LayerEncoder, TableEncoder]
 
 
 class Collector:
@@ -37,13 +41,21 @@ class Collector:
     is asked for: the model and the loss have to leave padding out, as in training. Losses are sums, over examples and
     over tokens: a mean over the batch would divide every row's gradient by the batch's size.
 
+    A table (nn.Embedding) is sparse: a row's gradient sum_t e_(id_t) d_t^T has a column for each of its own tokens, and
+    only they are kept. One that shares its weight with an nn.Linear is collected with it as one layer, whose `out` is
+    the vocabulary.
+
     Settings:
-    - layers: names of nn.Linear modules; by default all with a trainable weight.
-    - encoding: "factored" (pairs u, v) or "dense" (the matrix; meant for use with a projection).
-    - rank: pairs a row where the input has a sequence (exact from the number of tokens on); without a sequence one
-      pair a call is exact and is what is kept. A mapping from layers' names sets the rank of those layers, the
-      others keep 1.
-    - projection: a `Projection`, or None.
+    - layers: names of nn.Linear and nn.Embedding modules; by default all with a trainable weight.
+    - lookups: tables that share their weight with a linear layer, but are to be sparse: what the linear layer adds to
+      the weight's gradient is then not collected.
+    - encoding: "factored" (pairs u, v) or "dense" (the matrix; meant for use with a projection); tables are sparse.
+    - rank: pairs a row where the input has a sequence (exact from the number of tokens on, of a table from that of the
+      different ones); without a sequence one pair a call is exact and is what is kept. A mapping from layers' names
+      sets the rank of those layers, the others keep 1.
+    - terms: the largest number of different tokens that a row keeps of a table (those with the largest gradients), for
+      all or by name; without it all are kept.
+    - projection: a `Projection`, or None. The vocabulary's side of a table is never projected.
     - dtype: "F32", "BF16" or "F16" of the u, v and g written.
     - measurement, of `add_classified`: "loss", or "margin" for queries: the gradient of -(log p - log(1 - p)), so that
       a positive score still means that the training row helps.
@@ -63,6 +75,8 @@ class Collector:
         layers: Optional[Sequence[str]] = None,
         encoding: str = "factored",
         rank: Rank = 1,
+        terms: Optional[Rank] = None,
+        lookups: Sequence[str] = (),
         projection: Optional[Projection] = None,
         dtype: str = "F32",
         measurement: str = "loss",
@@ -79,22 +93,29 @@ class Collector:
         self._names, self._dtype = layers, dtype
         self._measurement, self._labels, self._seed = measurement, labels, seed
         self._loss = loss or ("cross-entropy, summed" if measurement == "loss" else "margin, negated")
-        self._layers, self._remarks = select_layers(model, layers)
-        self._encoders = [_encoder(layer, encoding, rank, projection) for layer in self._layers]
+        self._lookups = lookups
+        self._layers, self._remarks = select_layers(model, layers, lookups)
+        self._encoders = [_encoder(layer, encoding, rank, terms, projection) for layer in self._layers]
         known = [layer.name for layer in self._layers]
+        tables = [layer.name for layer in self._layers if layer.is_table]
         wanted = [] if isinstance(jacobian, bool) else list(jacobian)
-        for name in [*(rank if isinstance(rank, Mapping) else ()), *shared_input, *wanted]:
+        by_name = [name for value in (rank, terms) if isinstance(value, Mapping) for name in value]
+        for name in [*by_name, *shared_input, *wanted]:
             if name not in known:
                 raise ValueError(f"{name!r} is not a collected layer; those are: {', '.join(known)}")
         if encoding == "dense" and (shared_input or jacobian):
             raise ValueError('shared_input and jacobian go with encoding="factored": "dense" has no input of its own')
+        for name in [*shared_input, *wanted]:
+            if name in tables:
+                raise ValueError(f"{name} is a table: shared_input and jacobian go with factored layers")
         self._shared = set(shared_input)
-        self._jacobian = set(known) if jacobian is True else set(wanted)
+        self._jacobian = set(known) - set(tables) if jacobian is True else set(wanted)
         self._jacobian_is_named = bool(wanted)
         self._used: set = set()
         self._sampler = LabelSampler(seed, 0)
         self._taps: Optional[Taps] = None
-        self._writer = SketchWriter(path, shared_input)
+        self._writer = SketchWriter(path, shared_input, tables)
+        self._rows_are_apart = False
         self._attach(model)
 
     def __enter__(self) -> "Collector":
@@ -115,7 +136,7 @@ class Collector:
         """
         self._check_open()
         if isinstance(state, nn.Module):
-            layers, _ = select_layers(state, self._names)
+            layers, _ = select_layers(state, self._names, self._lookups)
             before, after = [layer.shape for layer in self._layers], [layer.shape for layer in layers]
             if before != after:
                 raise ValueError(f"this model's layers differ from those of the first member: {after}, not {before}")
@@ -125,6 +146,7 @@ class Collector:
         elif state is not None:
             self._model.load_state_dict(state)
         self._writer.begin_member(run, epoch)
+        self._rows_are_apart = False
         self._sampler = LabelSampler(self._seed, len(self._writer.checkpoints) - 1)
 
     def add(self, rows: int, loss: Callable[[nn.Module], torch.Tensor]) -> None:
@@ -135,12 +157,14 @@ class Collector:
         self._check_batch(rows)
         if self._measurement != "loss" or self._labels != "true" or self._jacobian:
             raise ValueError("margin, sampled labels and the jacobian need logits: use add_classified")
-        with torch.enable_grad(), self._taps.recording(rows) as uses:
-            value = loss(self._model)
+        def measure(model: nn.Module) -> torch.Tensor:
+            value = loss(model)
             if value.dim() > 1 or (value.dim() == 1 and len(value) != rows):
                 raise ValueError(f"a loss of shape {list(value.shape)}: one value a row ({rows}) or their sum")
-            total = value.sum()
-        self._writer.append(rows, self._encode(uses, output_gradients(total, uses), None))
+            return value
+
+        uses, value = self._recorded(rows, measure)
+        self._writer.append(rows, self._encode(uses, output_gradients(value.sum(), uses), None))
 
     def add_classified(self, labels: Sequence[int], logits: Callable[[nn.Module], torch.Tensor]) -> None:
         """Appends a row for each of `labels` [rows], measured by cross-entropy or margin; writes `own` = 1 - p too.
@@ -149,8 +173,10 @@ class Collector:
         """
         rows = len(labels)
         self._check_batch(rows)
-        with torch.enable_grad(), self._taps.recording(rows) as uses:
-            values = logits(self._model)
+        found: Dict[str, torch.Tensor] = {}
+
+        def measure(model: nn.Module) -> torch.Tensor:
+            values = found["logits"] = logits(model)
             if values.dim() != 2 or len(values) != rows or values.shape[1] < 2:
                 raise ValueError(f"logits of shape {list(values.shape)} for {rows} rows: [rows, classes] is wanted")
             bad = first_not_finite([values.detach()])
@@ -159,12 +185,15 @@ class Collector:
             target = checked_labels(labels, rows, values.shape[1])
             if self._labels == "sampled":
                 target = self._sampler.draw(values)
-            margin, own = margin_and_own(values, target)
-            total = margin.sum()
-        tensors = self._jacobians(uses, values)
+            margin, found["own"] = margin_and_own(values, target)
+            return margin
+
+        uses, margin = self._recorded(rows, measure)
+        own = found["own"]
+        tensors = self._jacobians(uses, found["logits"])
         # The loss's own gradient at the label's logit would have lost what is left of it, see margin_and_own.
         scale = -own if self._measurement == "loss" else -torch.ones_like(own)
-        tensors.update(self._encode(uses, output_gradients(total, uses), scale))
+        tensors.update(self._encode(uses, output_gradients(margin.sum(), uses), scale))
         if self._labels == "true":
             tensors["own"] = (own.to(torch.float32).numpy(), "F32")
         self._writer.append(rows, tensors)
@@ -202,6 +231,40 @@ class Collector:
         self.close()
         return Report(self._writer.rows, len(self._writer.checkpoints), size, reports, remarks)
 
+    def _recorded(
+        self, rows: int, measure: Callable[[nn.Module], torch.Tensor]
+    ) -> Tuple[Sequence[Use], torch.Tensor]:
+        """The calls of the layers while `measure` runs the model, and what it returns.
+
+        In a member's first batch it is checked that each row's value depends on that row alone; so it is where a table
+        was called with as many ids as there are rows: one a row, or positions that all rows share?
+        """
+        sampler = copy.deepcopy(self._sampler)
+        with torch.enable_grad(), self._taps.recording(rows) as uses:
+            values = measure(self._model)
+        doubtful = set(self._taps.doubtful)
+        if rows == 1 or not (doubtful or not self._rows_are_apart):
+            return uses, values
+        if values.dim() == 0:
+            if doubtful:
+                raise ValueError(
+                    f"{min(doubtful)} was given {rows} ids for {rows} rows: whether these are one a row or positions is "
+                    "seen from a loss of one value a row, not from a sum"
+                )
+            return uses, values
+        leaks = leaking(values, uses)
+        if doubtful & set(leaks):
+            self._taps.are_positions(doubtful & set(leaks))
+            self._sampler = sampler
+            return self._recorded(rows, measure)
+        if leaks:
+            raise ValueError(
+                f"{leaks[0]}: the loss of a row depends on other rows of the batch, so that it has no gradient of its "
+                "own: are rows the first dimension, and does nothing (batch statistics, a mean, attention) mix them?"
+            )
+        self._rows_are_apart = True
+        return uses, values
+
     def _encode(
         self, uses: Sequence[Use], gradients: Sequence[Optional[torch.Tensor]], scale: Optional[torch.Tensor]
     ) -> Tensors:
@@ -216,17 +279,38 @@ class Collector:
             # A call that the loss does not depend on has no gradient, but its input still says what v is.
             returned = [torch.zeros_like(use.probe) if gradient is None else gradient for use, gradient in of_layer]
             self._check_finite(name, called, returned)
-            encoded = encoder.encode(called, returned, scale)
+            encoded = self._encode_layer(encoder, called, returned, scale)
             if name in self._shared and encoder.sequence:
                 raise ValueError(f"{name} has a sequence: a shared input is for layers without one")
             if any(gradient is not None for _, gradient in of_layer):
                 self._used.add(name)
             for ending, tensor in encoded.items():
-                tensors[f"{name}.{ending}"] = (tensor.to("cpu", torch.float32).numpy(), self._dtype)
+                if ending == IDS:
+                    tensors[f"{name}.{ending}"] = (tensor.cpu().numpy(), "I64")
+                else:
+                    tensors[f"{name}.{ending}"] = (tensor.to("cpu", torch.float32).numpy(), self._dtype)
         return tensors
 
+    def _encode_layer(
+        self,
+        encoder: Encoder,
+        uses: Sequence[Use],
+        gradients: Sequence[torch.Tensor],
+        scale: Optional[torch.Tensor],
+    ) -> Dict[str, torch.Tensor]:
+        sequence = has_sequence(uses)
+        if isinstance(encoder, LayerEncoder):
+            return encoder.encode(*pairs_of(encoder.layer, uses, gradients, scale), sequence)
+        ids, lefts = lookups_of(uses, gradients, scale)
+        first = self._writer.first_ids(encoder.layer.name, len(ids))
+        try:
+            return encoder.encode(ids, lefts, sequence, None if first is None else torch.from_numpy(first))
+        except RowError as error:
+            raise ValueError(error.text.format(self._writer.rows + error.row)) from None
+
     def _check_finite(self, name: str, uses: Sequence[Use], gradients: Sequence[torch.Tensor]) -> None:
-        for what, values in (("gradient", gradients), ("input", [use.inputs for use in uses])):
+        inputs = [use.inputs for use in uses if use.inputs.is_floating_point()]
+        for what, values in (("gradient", gradients), ("input", inputs)):
             bad = first_not_finite(values)
             if bad is not None:
                 raise ValueError(f"{name}: the {what} of row {self._writer.rows + bad} is not finite")
@@ -281,15 +365,21 @@ class Collector:
             module.training = training
 
 
-def _encoder(layer: Layer, encoding: str, rank: Rank, projection: Optional[Projection]) -> LayerEncoder:
+def _encoder(
+    layer: Layer, encoding: str, rank: Rank, terms: Optional[Rank], projection: Optional[Projection]
+) -> Encoder:
     by_name = isinstance(rank, Mapping)
     value = rank.get(layer.name, 1) if by_name else rank
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"rank {value!r} of {layer.name} is not a whole number from 1 on")
+    of_table = terms.get(layer.name) if isinstance(terms, Mapping) else terms
+    for what, number in (("rank", value), ("terms", 1 if of_table is None else of_table)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{what} {number!r} of {layer.name} is not a whole number from 1 on")
+    if layer.is_table:
+        return TableEncoder(layer, value, by_name and layer.name in rank, projection, of_table)
     return LayerEncoder(layer, encoding, value, by_name and layer.name in rank, projection)
 
 
-def _layer_report(encoder: LayerEncoder, used: bool) -> LayerReport:
+def _layer_report(encoder: Encoder, used: bool) -> LayerReport:
     shapes = encoder.row_shapes()
     return LayerReport(
         name=encoder.layer.name,

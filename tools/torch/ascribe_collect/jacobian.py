@@ -7,12 +7,13 @@ from typing import Dict, List, Sequence
 import torch
 
 from .encoding import LayerEncoder
+from .kinds import TABLE, kind_of
 from .taps import Use, output_gradients
 
 
 def has_one_output(uses: Sequence[Use]) -> bool:
     """Whether a layer had one output a row; with several the jacobian has no place for them."""
-    return len(uses) == 1 and uses[0].inputs.dim() == 2
+    return len(uses) == 1 and uses[0].inputs.dim() == 2 and kind_of(uses[0].module) != TABLE
 
 
 def jacobians(

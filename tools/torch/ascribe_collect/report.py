@@ -35,7 +35,8 @@ class Report:
             f"{self.size_bytes} bytes"
         ]
         for layer in self.layers:
-            shape = f"rank {layer.rank}" if layer.encoding == "factored" else layer.encoding
+            shape = layer.encoding if layer.encoding != "factored" else ""
+            shape = ", ".join(part for part in (shape, f"rank {layer.rank}" if layer.rank else "") if part)
             lost = f", {layer.lost_share:.2%} of the squared norm left out" if layer.lost_share > 0 else ""
             lines.append(f"  {layer.name}: {shape}, {layer.values_a_row} values{lost}")
         return "\n".join(lines + [f"  {remark}" for remark in self.remarks])

@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 from dataclasses import dataclass
-from typing import Dict, Iterable, Mapping, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, Mapping, Tuple, Union
 
 import numpy as np
 
@@ -22,12 +22,12 @@ COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor to write: its values are an array of bytes or a file that holds them and nothing else."""
+    """One tensor to write: its values are bytes, a file that holds them and nothing else, or blocks of bytes."""
 
     name: str
     dtype: str
     shape: Tuple[int, ...]
-    values: Union[bytes, pathlib.Path]
+    values: Union[bytes, pathlib.Path, Callable[[], Iterator[bytes]]]
 
     @property
     def size_bytes(self) -> int:
@@ -35,7 +35,9 @@ class Entry:
 
 
 def encode(array: np.ndarray, dtype: str) -> bytes:
-    """The little-endian bytes of `array` as "F32", "F16" or "BF16" (rounded to nearest, ties to even)."""
+    """The little-endian bytes of `array` as "F32", "F16" or "BF16" (rounded to nearest, ties to even), or "I64"."""
+    if dtype == "I64":
+        return np.ascontiguousarray(array, dtype="<i8").tobytes()
     array = np.ascontiguousarray(array, dtype=np.float32)
     if dtype == "F32":
         return array.astype("<f4", copy=False).tobytes()
@@ -46,7 +48,17 @@ def encode(array: np.ndarray, dtype: str) -> bytes:
         bits = array.view(np.uint32)
         odd = (bits >> np.uint32(16)) & np.uint32(1)
         return ((bits + (np.uint32(0x7FFF) + odd)) >> np.uint32(16)).astype("<u2").tobytes()
-    raise ValueError(f'dtype {dtype!r} is not one of "F32", "F16", "BF16"')
+    raise ValueError(f'dtype {dtype!r} is not one of "F32", "F16", "BF16", "I64"')
+
+
+def padded(array: np.ndarray, width: int) -> np.ndarray:
+    """The last dimension made `width` wide, with 0 or, where the numbers are whole (ids), -1.
+
+    >>> padded(np.array([[3, 5]]), 4)
+    array([[ 3,  5, -1, -1]])
+    """
+    missing = [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])]
+    return np.pad(array, missing, constant_values=-1 if array.dtype.kind == "i" else 0)
 
 
 def decode(values: bytes, dtype: str) -> np.ndarray:
@@ -88,6 +100,8 @@ def write(path: Union[str, pathlib.Path], entries: Iterable[Entry], metadata: Ma
                 before = file.tell()
                 if isinstance(entry.values, bytes):
                     file.write(entry.values)
+                elif callable(entry.values):
+                    file.writelines(entry.values())
                 else:
                     with open(entry.values, "rb") as source:
                         shutil.copyfileobj(source, file, COPY_BYTES)

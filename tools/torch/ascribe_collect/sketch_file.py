@@ -14,20 +14,28 @@ from .spool import Spool
 
 # Values [rows, ...] and the dtype they are written in, by a tensor's name without its member.
 Batch = Mapping[str, Tuple[np.ndarray, str]]
+# Endings of the tensors of tables, which have as many columns as the row with the most tokens.
+IDS, RAGGED = "ids", ("ids", "v")
 
 
 class SketchWriter:
     """Takes rows batch by batch and keeps them on disk; `finish` joins them to one safetensors file.
 
     `shared_inputs` are names of layers: their `.v` is kept for the first member only, and has to be equal in others.
+    `tables` are names of layers too: they have `.ids`, which are those of the first member for all, and their `.v` and
+    `.ids` may have another number of columns in each batch.
     """
 
-    def __init__(self, path: Union[str, pathlib.Path], shared_inputs: Iterable[str] = ()):
+    def __init__(
+        self, path: Union[str, pathlib.Path], shared_inputs: Iterable[str] = (), tables: Iterable[str] = ()
+    ):
         self.path = pathlib.Path(path)
         self.checkpoints: List[Dict[str, int]] = []
         self.rows = 0
         self._first_rows: Optional[int] = None
         self._shared = {f"{name}.v" for name in shared_inputs}
+        self._ragged = {f"{name}.{ending}" for name in tables for ending in RAGGED}
+        self._ids = {f"{name}.{IDS}" for name in tables}
         self._spool: Optional[Spool] = Spool(self.path)
 
     @property
@@ -57,6 +65,8 @@ class SketchWriter:
             raise ValueError("some batches of this member have `own` and others have not: use add_classified for all")
         stored = {}
         for ending, (values, dtype) in batch.items():
+            if member and ending in self._ids:
+                continue
             self._check_fits(ending, values, dtype)
             if member and ending in self._shared:
                 self._check_shared(ending, values, dtype)
@@ -66,9 +76,16 @@ class SketchWriter:
             stored[name] = (values, dtype)
         for name, (values, dtype) in stored.items():
             # A layer that earlier batches did not use has zeros for them.
-            self._spool.extend_with_zeros(name, values.shape[1:], dtype, self.rows)
-            self._spool.append(name, values, dtype)
+            ragged = name.split(".", 1)[1] in self._ragged
+            self._spool.extend_with_zeros(name, values.shape[1:], dtype, self.rows, ragged)
+            self._spool.append(name, values, dtype, ragged)
         self.rows += rows
+
+    def first_ids(self, name: str, rows: int) -> Optional[np.ndarray]:
+        """int64 [rows, s]: the ids that a table's next rows have in the first member; None while that is under way."""
+        if len(self.checkpoints) < 2:
+            return None
+        return self._spool.read(f"m0.{name}.{IDS}", self.rows, rows).astype(np.int64)
 
     def finish(
         self,
@@ -92,18 +109,29 @@ class SketchWriter:
         with_own = [self._spool.rows(f"m{member}.own") > 0 for member in range(len(self.checkpoints))]
         if any(with_own) and not all(with_own):
             raise ValueError("some members have `own` and others have not: use add_classified for all")
-        for member in range(len(self.checkpoints)):
-            for ending, row_shape in row_shapes.items():
-                if not (member and ending in self._shared):
-                    self._spool.extend_with_zeros(f"m{member}.{ending}", row_shape, dtype, self.rows)
-        self._spool.fill(self.rows)
-        entries = self._spool.entries()
+        entries = self._entries(row_shapes, dtype)
         entries += [Entry(name, "F32", values.shape, encode(values, "F32")) for name, values in tensors.items()]
         write_keys(keys_path(self.path), keys, metadata)
         full = {"members": len(self.checkpoints), "checkpoints": self.checkpoints, **schema}
         write(self.path, entries, {"ascribe.sketch": "1", "schema": json.dumps(full, ensure_ascii=False)})
         self.close()
         return self.path.stat().st_size
+
+    def _entries(self, row_shapes: Mapping[str, Tuple[int, ...]], dtype: str) -> List[Entry]:
+        """The tensors of all rows; what a layer that was not called lacks is zero."""
+        entries, named = [], set()
+        for member in range(len(self.checkpoints)):
+            for ending, row_shape in row_shapes.items():
+                if member and ending in self._shared:
+                    continue
+                alias, is_ids, is_ragged = f"m{member}.{ending}", ending in self._ids, ending in self._ragged
+                name = f"m0.{ending}" if is_ids else alias
+                written = "I64" if is_ids else dtype
+                self._spool.extend_with_zeros(name, row_shape, written, self.rows, is_ragged)
+                entries.append(self._spool.entry(name, row_shape[-1], alias))
+                named.add(name)
+        self._spool.fill(self.rows)
+        return entries + [self._spool.entry(name) for name in self._spool.names() if name not in named]
 
     def _end_member(self) -> None:
         if not self.checkpoints:
@@ -118,6 +146,8 @@ class SketchWriter:
 
     def _check_fits(self, ending: str, values: np.ndarray, dtype: str) -> None:
         """A row must not vanish or become infinite in the dtype it is written in."""
+        if dtype == "I64":
+            return
         stored = decode(encode(values, dtype), dtype).reshape(len(values), -1)
         given = values.reshape(len(values), -1)
         wrong = ~np.isfinite(stored).all(axis=1) | (given.any(axis=1) & ~stored.any(axis=1))

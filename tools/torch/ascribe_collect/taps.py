@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import nn
 
+from .kinds import TABLE, kind_of
 from .layers import Layer
+
+# Rows that have nothing to do with each other leave exact zeros; what is below this share of the largest is rounding.
+LEAK_SHARE_MAX = 1e-5
 
 
 @dataclass
 class Use:
-    """One call of one layer: its input [rows, ..., in] and a probe whose gradient is that of the output."""
+    """One call of one layer: its input [rows, ..., in] (ids [rows, ...] of a table) and a probe of the output's shape,
+    [rows, ..., out], whose gradient is that of the output."""
 
     layer: int
     bias_column: Optional[int]
+    module: nn.Module
     module_name: str
     inputs: torch.Tensor
     version: int
@@ -25,12 +31,20 @@ class Use:
 
 
 class Taps:
-    """Listens to the layers while `recording`, and at no other time."""
+    """Listens to the layers while `recording`, and at no other time.
+
+    A table that is called with the same ids for all rows, `position(torch.arange(tokens))` or `[1, tokens]`, has one
+    output for all of them, from which no row's own gradient comes back. It is given out once for each row instead,
+    [rows, tokens, width], which is what it would be broadcast to.
+    """
 
     def __init__(self, layers: Sequence[Layer]):
         self._layers = list(layers)
         self._rows: Optional[int] = None
         self._uses: List[Use] = []
+        self._positions: Set[str] = set()
+        # Tables that were called with as many ids as there are rows: one a row, or positions?
+        self.doubtful: Set[str] = set()
         self._handles = [
             module.register_forward_hook(self._hook(index, column, name))
             for index, layer in enumerate(self._layers)
@@ -40,12 +54,16 @@ class Taps:
     @contextlib.contextmanager
     def recording(self, rows: int) -> Iterator[List[Use]]:
         """Within the block, calls of the layers are appended to the list; their first dimension has to be `rows`."""
-        self._rows, self._uses = rows, []
+        self._rows, self._uses, self.doubtful = rows, [], set()
         try:
             yield self._uses
         finally:
             # Backward passes may run the model again (activation checkpointing); those calls are no new uses.
             self._rows, self._uses = None, []
+
+    def are_positions(self, names: Set[str]) -> None:
+        """From now on these tables' ids without a dimension for rows are the same for all rows, whatever their number."""
+        self._positions |= names
 
     def remove(self) -> None:
         for handle in self._handles:
@@ -58,19 +76,45 @@ class Taps:
                 return None
             if not inputs:
                 raise ValueError(f"{name} was called with its input by keyword: pass it by position")
-            rows, given = self._rows, inputs[0]
-            if given.dim() < 2 or given.shape[0] != rows:
-                raise ValueError(
-                    f"{name} was given an input of shape {list(given.shape)} for {rows} rows: the first dimension "
-                    "has to be the rows, the last one the layer's input"
-                )
+            given = inputs[0]
+            if kind_of(module) == TABLE:
+                noted, output = self._ids_for_rows(name, given.detach(), output)
+            else:
+                self._check_rows(name, given)
+                noted = given.detach()
             # Adding zeros that want a gradient yields the gradient at the output without computing the weights', and
             # it stays right where the model changes the output in place.
             probe = torch.zeros((), dtype=output.dtype, device=output.device).expand(output.shape).requires_grad_()
-            self._uses.append(Use(layer, bias_column, name, given.detach(), given._version, probe))
+            self._uses.append(Use(layer, bias_column, module, name, noted, given._version, probe))
             return output + probe
 
         return hook
+
+    def _check_rows(self, name: str, given: torch.Tensor) -> None:
+        if given.dim() < 2 or given.shape[0] != self._rows:
+            raise ValueError(
+                f"{name} was given an input of shape {list(given.shape)} for {self._rows} rows: the first dimension "
+                "has to be the rows, the last one the layer's input"
+            )
+
+    def _ids_for_rows(
+        self, name: str, ids: torch.Tensor, output: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """A table's ids [rows, ...] and its output for them, given out once for each row where it was one for all."""
+        rows = self._rows
+        if ids.dim() == 1:
+            if len(ids) == rows and name not in self._positions:
+                if rows > 1:
+                    self.doubtful.add(name)
+                return ids, output
+            self._positions.add(name)
+            ids, output = ids[None], output[None]
+        if ids.dim() == 0 or ids.shape[0] not in (1, rows):
+            raise ValueError(
+                f"{name} was given ids of shape {list(ids.shape)} for {rows} rows: [rows, ...] has to be the shape, or "
+                "[tokens] or [1, tokens] for positions that are the same in all rows (leave it out with layers=[...])"
+            )
+        return ids.expand(rows, *ids.shape[1:]), output.expand(rows, *output.shape[1:])
 
 
 def output_gradients(
@@ -86,3 +130,20 @@ def output_gradients(
         if use.inputs._version != use.version:
             raise ValueError(f"the input of {use.module_name} was changed in place after the layer had used it")
     return list(gradients)
+
+
+def leaking(values: torch.Tensor, uses: Sequence[Use]) -> List[str]:
+    """Names of the layers through which the loss of one row depends on the outputs of another.
+
+    `values` [rows]: the loss of each. Such rows have no gradients of their own. Costs two backward passes: that of
+    every second row may reach these rows alone, and that of the others theirs.
+    """
+    names = []
+    for parity in (0, 1):
+        gradients = output_gradients(values[parity::2].sum(), uses, keep_graph=True)
+        for use, gradient in zip(uses, gradients):
+            if gradient is not None and gradient.numel():
+                own, others = gradient[parity::2].abs().max(), gradient[1 - parity :: 2].abs().max()
+                if float(others) > LEAK_SHARE_MAX * float(own):
+                    names.append(use.module_name)
+    return list(dict.fromkeys(names))

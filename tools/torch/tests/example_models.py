@@ -19,7 +19,10 @@ def perceptron(*widths, bias=True):
 
 
 def weight_gradients(layers, loss):
-    """One backward pass for one row's loss: for each layer [out, in (+ 1)], the bias's gradient as the last column."""
+    """One backward pass for one row's loss: for each layer [out, in (+ 1)], the bias's gradient as the last column.
+
+    An nn.Embedding is one of them as [width, vocabulary].
+    """
     parameters = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
     values = torch.autograd.grad(loss, parameters, allow_unused=True)
     found = {
@@ -29,6 +32,9 @@ def weight_gradients(layers, loss):
     gradients = []
     for layer in layers:
         gradient = found[id(layer.weight)]
+        if isinstance(layer, nn.Embedding):
+            gradients.append(gradient.T.double())
+            continue
         if layer.bias is not None and layer.bias.requires_grad:
             gradient = torch.cat([gradient, found[id(layer.bias)][:, None]], dim=1)
         gradients.append(gradient.double())
@@ -72,7 +78,7 @@ class Transformer(nn.Module):
 
     def __init__(self, vocabulary=20, width=8, classes=3, blocks=2):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width)
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.head = nn.Linear(width, classes)
 

@@ -26,7 +26,19 @@ class Sketch:
             return self.tensors[f"{prefix}.g"].astype(np.float64)
         u = self.tensors[f"{prefix}.u"].astype(np.float64)
         v = self.tensors.get(f"{prefix}.v", self.tensors.get(f"m0.{name}.v")).astype(np.float64)
+        if f"{prefix}.ids" in self.tensors:
+            v = self.spread(name, v, self.tensors[f"{prefix}.ids"])
         return np.einsum("nro,nri->noi", u, v)
+
+    def spread(self, name, v, ids):
+        """[rows, rank, vocabulary] of a table's v [rows, rank, terms]; ids have to be different."""
+        places = next(module["in"] for module in self.schema["modules"] if module["name"] == name)
+        wide = np.zeros((*v.shape[:2], places))
+        for row, of_row in enumerate(ids):
+            kept = of_row[of_row >= 0]
+            assert len(set(kept)) == len(kept) and not v[row][:, of_row < 0].any()
+            wide[row][:, kept] = v[row][:, of_row >= 0]
+        return wide
 
     def inner_products(self, member=0):
         """[rows, rows] over all layers."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ascribe_collect.kinds import kind_of
 from example_models import Transformer, inner_products, perceptron, weight_gradients
 from sketch_case import SketchCase
 
@@ -131,7 +132,7 @@ class Classifier(SketchCase):
 
     def test_sequence_classifiers_have_own_and_exact_gradients(self):
         model, tokens, y = Transformer(), torch.randint(1, 20, (5, 4)), torch.randint(3, (5,))
-        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        layers = [module for module in model.modules() if kind_of(module)]
         sketch, _ = self.collect(model, [(y, lambda model: model(tokens))], rank=4)
         single = [
             weight_gradients(layers, F.cross_entropy(model(tokens[row : row + 1]), y[row : row + 1]))

@@ -141,7 +141,7 @@ class Spooled(SketchCase):
     def test_rows_of_another_shape_are_refused(self):
         spool = Spool(self.folder / "sketch")
         self.addCleanup(spool.remove)
-        spool.extend_with_zeros("a", (2,), "F32", 3)
+        spool.extend_with_zeros("a", (2,), "F32", 3, ragged=False)
         spool.append("a", np.ones((2, 2)), "F32")
         np.testing.assert_array_equal(spool.read("a", 2, 2), [[0, 0], [1, 1]])
         for array, dtype in ((np.ones((1, 3)), "F32"), (np.ones((1, 2)), "F16")):

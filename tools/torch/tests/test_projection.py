@@ -93,20 +93,22 @@ class Sketches(SketchCase):
     def test_a_projected_sketch_is_the_projected_gradient(self):
         model, x, y = Transformer(), torch.randint(1, 20, (5, 6)), torch.randint(3, (5,))
         batches = [(5, sum_of_cross_entropy(y, lambda model: model(x)))]
-        full, _ = self.collect(model, batches, encoding="dense")
+        full, _ = self.collect(model, batches, encoding="dense", rank={"embedding": 6})
         projection = Projection(seed=7, out=4, inputs=5)
-        for settings in ({"encoding": "dense"}, {"encoding": "factored", "rank": 6}):
+        for settings in ({"encoding": "dense", "rank": {"embedding": 4}}, {"encoding": "factored", "rank": 6}):
             sketch, _ = self.collect(model, batches, projection=projection, **settings)
             for entry in sketch.schema["modules"]:
                 name, out = entry["name"], entry["projection"]["out"]
                 # The head has three outputs: there is nothing to project on that side.
                 self.assertEqual(out, None if name == "head" else 4)
                 left = np.eye(3) if out is None else rademacher(7, name, "out", 4, entry["out"])
-                right = rademacher(7, name, "in", 5, entry["in"])
+                # Nor is the side of the vocabulary ever projected.
+                inputs = None if name == "embedding" else 5
+                right = np.eye(20) if inputs is None else rademacher(7, name, "in", 5, entry["in"])
                 expected = left @ full.gradient(name) @ right.T.astype(np.float64)
                 self.assert_close(sketch.gradient(name), expected)
                 self.assertEqual(entry["projection"]["kind"], "rademacher")
-                self.assertEqual((entry["projection"]["seed"], entry["projection"]["in"]), (7, 5))
+                self.assertEqual((entry["projection"]["seed"], entry["projection"]["in"]), (7, inputs))
 
     def test_a_projection_that_is_wider_than_every_layer_is_none(self):
         sketch, _ = self.collect(
