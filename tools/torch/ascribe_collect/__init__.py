@@ -6,6 +6,7 @@
 from .classifier import own_label_probability
 from .collector import Collector
 from .keys_file import write_keys
+from .language import next_token_labels
 from .report import LayerReport, Report
 from .sides import Projection
 from .trajectory import TrajectoryLog
@@ -16,6 +17,7 @@ __all__ = [
     "Projection",
     "Report",
     "TrajectoryLog",
+    "next_token_labels",
     "own_label_probability",
     "write_keys",
 ]

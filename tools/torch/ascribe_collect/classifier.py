@@ -7,6 +7,9 @@ from typing import Tuple
 import numpy as np
 import torch
 
+# Probabilities, or numbers of a stream, in memory at one time.
+DRAWN_AT_ONCE = 1 << 22
+
 
 def margin_and_own(logits: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """log p_y - log(1 - p_y) and own = 1 - p_y of each row's label y, both float64 [rows].
@@ -20,12 +23,16 @@ def margin_and_own(logits: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Te
     (23.0, '1.0262e-10')
     """
     # On the CPU: a batch of logits is small, and not every device has double precision.
-    logits = logits.to("cpu", torch.float64)
-    label = labels.to("cpu")[:, None]
+    margin = margin_of(logits.to("cpu", torch.float64), labels.to("cpu"))
+    return margin, torch.sigmoid(-margin.detach())
+
+
+def margin_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """log p_y - log(1 - p_y) [rows], in the precision and on the device of the logits [rows, classes]."""
+    label = labels[:, None]
     is_label = torch.zeros_like(logits, dtype=torch.bool).scatter(1, label, True)
     others = torch.logsumexp(logits.masked_fill(is_label, -torch.inf), dim=1)
-    margin = logits.gather(1, label)[:, 0] - others
-    return margin, torch.sigmoid(-margin.detach())
+    return logits.gather(1, label)[:, 0] - others
 
 
 def own_label_probability(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -49,14 +56,29 @@ def checked_labels(labels: object, rows: int, classes: int) -> torch.Tensor:
 
 
 class LabelSampler:
-    """Draws labels from the model's own predictions; which ones does not depend on how rows are batched."""
+    """Draws labels from the model's own predictions; which ones does not depend on how rows are batched.
 
-    def __init__(self, seed: int, member: int):
-        self._numbers = np.random.Generator(np.random.Philox(key=[seed, member]))
+    `stream` tells apart what is to have numbers of its own, such as members. `drawn` numbers are passed over.
+    """
+
+    def __init__(self, seed: int, stream: int, drawn: int = 0):
+        self._numbers = np.random.Generator(np.random.Philox(key=[seed, stream]))
+        self.drawn = 0
+        while self.drawn < drawn:
+            self._next(min(drawn - self.drawn, DRAWN_AT_ONCE))
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """int64 [rows], one number of the stream a row."""
-        probability = torch.softmax(logits.detach().to("cpu", torch.float64), dim=1).numpy()
+        """int64 [rows] for logits [rows, classes], one number of the stream a row."""
+        rows = max(1, DRAWN_AT_ONCE // max(logits.shape[1], 1))
+        blocks = [self._drawn(block) for block in logits.detach().split(rows)]
+        return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.int64)
+
+    def _drawn(self, logits: torch.Tensor) -> torch.Tensor:
+        probability = torch.softmax(logits.to("cpu", torch.float64), dim=1).numpy()
         cumulative = np.cumsum(probability, axis=1)
-        drawn = self._numbers.random(len(probability))[:, None] * cumulative[:, -1:]
+        drawn = self._next(len(probability))[:, None] * cumulative[:, -1:]
         return torch.from_numpy(np.minimum((cumulative <= drawn).sum(axis=1), probability.shape[1] - 1))
+
+    def _next(self, count: int) -> np.ndarray:
+        self.drawn += count
+        return self._numbers.random(count)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import pathlib
-from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import nn
 
-from .classifier import LabelSampler, checked_labels, margin_and_own
-from .encoding import LayerEncoder, first_not_finite, has_sequence, lookups_of, pairs_of
+from .encoding import LayerEncoder, first_not_finite
 from .jacobian import has_one_output, jacobians
 from .layers import Layer, select_layers
+from .measuring import Batch, Measuring
+from .pairs import Calls
 from .report import LayerReport, Report
 from .sides import Projection
 from .sketch_file import IDS, SketchWriter
 from .table import RowError, TableEncoder
-from .taps import Taps, Use, leaking, output_gradients
+from .taps import Use
 from .trajectory import TrajectoryLog
 
 Rank = Union[int, Mapping[str, int]]
@@ -27,7 +27,7 @@ Tensors = Dict[str, Tuple[np.ndarray, str]]
 Encoder = Union[LayerEncoder, TableEncoder]
 
 
-class Collector:
+class Collector(Measuring):
     """Writes one sketch file: `path` (safetensors), and its keys beside it.
 
     >>> with Collector(model, "train.safetensors") as collector:                             # doctest: +SKIP
@@ -46,7 +46,8 @@ class Collector:
     the vocabulary.
 
     Settings:
-    - layers: names of nn.Linear and nn.Embedding modules; by default all with a trainable weight.
+    - layers: names of nn.Linear, nn.Embedding, nn.Conv2d and Hugging Face's Conv1D modules; by default all with a
+      trainable weight.
     - lookups: tables that share their weight with a linear layer, but are to be sparse: what the linear layer adds to
       the weight's gradient is then not collected.
     - encoding: "factored" (pairs u, v) or "dense" (the matrix; meant for use with a projection); tables are sparse.
@@ -83,6 +84,7 @@ class Collector:
         labels: str = "true",
         seed: int = 0,
         loss: Optional[str] = None,
+        loss_scale: float = 1.0,
         shared_input: Sequence[str] = (),
         jacobian: Union[bool, Sequence[str]] = False,
     ):
@@ -91,10 +93,10 @@ class Collector:
         _one_of("measurement", measurement, ("loss", "margin"))
         _one_of("labels", labels, ("true", "sampled"))
         self._names, self._dtype = layers, dtype
-        self._measurement, self._labels, self._seed = measurement, labels, seed
         self._loss = loss or ("cross-entropy, summed" if measurement == "loss" else "margin, negated")
         self._lookups = lookups
-        self._layers, self._remarks = select_layers(model, layers, lookups)
+        found, self._remarks = select_layers(model, layers, lookups)
+        super().__init__(found, measurement, labels, seed, 0, loss_scale)
         self._encoders = [_encoder(layer, encoding, rank, terms, projection) for layer in self._layers]
         known = [layer.name for layer in self._layers]
         tables = [layer.name for layer in self._layers if layer.is_table]
@@ -112,10 +114,8 @@ class Collector:
         self._jacobian = set(known) - set(tables) if jacobian is True else set(wanted)
         self._jacobian_is_named = bool(wanted)
         self._used: set = set()
-        self._sampler = LabelSampler(seed, 0)
-        self._taps: Optional[Taps] = None
+        self._pending: Tensors = {}
         self._writer = SketchWriter(path, shared_input, tables)
-        self._rows_are_apart = False
         self._attach(model)
 
     def __enter__(self) -> "Collector":
@@ -146,57 +146,7 @@ class Collector:
         elif state is not None:
             self._model.load_state_dict(state)
         self._writer.begin_member(run, epoch)
-        self._rows_are_apart = False
-        self._sampler = LabelSampler(self._seed, len(self._writer.checkpoints) - 1)
-
-    def add(self, rows: int, loss: Callable[[nn.Module], torch.Tensor]) -> None:
-        """Appends `rows` rows. `loss(model)` runs the model on them and returns the loss: one value a row, or the sum.
-
-        >>> collector.add(len(x), lambda model: F.mse_loss(model(x), y, reduction="none").sum(1))   # doctest: +SKIP
-        """
-        self._check_batch(rows)
-        if self._measurement != "loss" or self._labels != "true" or self._jacobian:
-            raise ValueError("margin, sampled labels and the jacobian need logits: use add_classified")
-        def measure(model: nn.Module) -> torch.Tensor:
-            value = loss(model)
-            if value.dim() > 1 or (value.dim() == 1 and len(value) != rows):
-                raise ValueError(f"a loss of shape {list(value.shape)}: one value a row ({rows}) or their sum")
-            return value
-
-        uses, value = self._recorded(rows, measure)
-        self._writer.append(rows, self._encode(uses, output_gradients(value.sum(), uses), None))
-
-    def add_classified(self, labels: Sequence[int], logits: Callable[[nn.Module], torch.Tensor]) -> None:
-        """Appends a row for each of `labels` [rows], measured by cross-entropy or margin; writes `own` = 1 - p too.
-
-        `logits(model)` runs the model on these rows and returns [rows, classes].
-        """
-        rows = len(labels)
-        self._check_batch(rows)
-        found: Dict[str, torch.Tensor] = {}
-
-        def measure(model: nn.Module) -> torch.Tensor:
-            values = found["logits"] = logits(model)
-            if values.dim() != 2 or len(values) != rows or values.shape[1] < 2:
-                raise ValueError(f"logits of shape {list(values.shape)} for {rows} rows: [rows, classes] is wanted")
-            bad = first_not_finite([values.detach()])
-            if bad is not None:
-                raise ValueError(f"the logits of row {self._writer.rows + bad} are not finite")
-            target = checked_labels(labels, rows, values.shape[1])
-            if self._labels == "sampled":
-                target = self._sampler.draw(values)
-            margin, found["own"] = margin_and_own(values, target)
-            return margin
-
-        uses, margin = self._recorded(rows, measure)
-        own = found["own"]
-        tensors = self._jacobians(uses, found["logits"])
-        # The loss's own gradient at the label's logit would have lost what is left of it, see margin_and_own.
-        scale = -own if self._measurement == "loss" else -torch.ones_like(own)
-        tensors.update(self._encode(uses, output_gradients(margin.sum(), uses), scale))
-        if self._labels == "true":
-            tensors["own"] = (own.to(torch.float32).numpy(), "F32")
-        self._writer.append(rows, tensors)
+        self._begin(len(self._writer.checkpoints) - 1)
 
     def finish(
         self,
@@ -214,6 +164,8 @@ class Collector:
             extra = trajectory.tensors()
             if trajectory.missed:
                 remarks.append(f"trajectory: {trajectory.missed} times a row missed an epoch and took a neighbour's")
+        if self._without_labels:
+            remarks.append(f"{self._without_labels} row(s) have no token with a label: their gradients are zero")
         names = [layer.name for layer in self._layers]
         remarks += [f"{name}: never used, its gradients are zero" for name in names if name not in self._used]
         schema = {
@@ -231,89 +183,54 @@ class Collector:
         self.close()
         return Report(self._writer.rows, len(self._writer.checkpoints), size, reports, remarks)
 
-    def _recorded(
-        self, rows: int, measure: Callable[[nn.Module], torch.Tensor]
-    ) -> Tuple[Sequence[Use], torch.Tensor]:
-        """The calls of the layers while `measure` runs the model, and what it returns.
-
-        In a member's first batch it is checked that each row's value depends on that row alone; so it is where a table
-        was called with as many ids as there are rows: one a row, or positions that all rows share?
-        """
-        sampler = copy.deepcopy(self._sampler)
-        with torch.enable_grad(), self._taps.recording(rows) as uses:
-            values = measure(self._model)
-        doubtful = set(self._taps.doubtful)
-        if rows == 1 or not (doubtful or not self._rows_are_apart):
-            return uses, values
-        if values.dim() == 0:
-            if doubtful:
-                raise ValueError(
-                    f"{min(doubtful)} was given {rows} ids for {rows} rows: whether these are one a row or positions is "
-                    "seen from a loss of one value a row, not from a sum"
-                )
-            return uses, values
-        leaks = leaking(values, uses)
-        if doubtful & set(leaks):
-            self._taps.are_positions(doubtful & set(leaks))
-            self._sampler = sampler
-            return self._recorded(rows, measure)
-        if leaks:
-            raise ValueError(
-                f"{leaks[0]}: the loss of a row depends on other rows of the batch, so that it has no gradient of its "
-                "own: are rows the first dimension, and does nothing (batch statistics, a mean, attention) mix them?"
-            )
-        self._rows_are_apart = True
-        return uses, values
-
-    def _encode(
-        self, uses: Sequence[Use], gradients: Sequence[Optional[torch.Tensor]], scale: Optional[torch.Tensor]
-    ) -> Tensors:
-        """The tensors of a batch by their names without the member. A layer that was not called has none."""
-        tensors: Tensors = {}
-        for index, encoder in enumerate(self._encoders):
+    def _take(self, batch: Batch) -> None:
+        tensors, self._pending = self._pending, {}
+        for index, calls, is_used in batch.calls(self._layers):
+            encoder = self._encoders[index]
             name = encoder.layer.name
-            of_layer = [(use, gradient) for use, gradient in zip(uses, gradients) if use.layer == index]
-            if not of_layer:
-                continue
-            called = [use for use, _ in of_layer]
-            # A call that the loss does not depend on has no gradient, but its input still says what v is.
-            returned = [torch.zeros_like(use.probe) if gradient is None else gradient for use, gradient in of_layer]
-            self._check_finite(name, called, returned)
-            encoded = self._encode_layer(encoder, called, returned, scale)
+            self._check_finite(name, calls)
+            encoded = self._encode(encoder, calls)
             if name in self._shared and encoder.sequence:
                 raise ValueError(f"{name} has a sequence: a shared input is for layers without one")
-            if any(gradient is not None for _, gradient in of_layer):
+            if is_used:
                 self._used.add(name)
             for ending, tensor in encoded.items():
                 if ending == IDS:
                     tensors[f"{name}.{ending}"] = (tensor.cpu().numpy(), "I64")
                 else:
                     tensors[f"{name}.{ending}"] = (tensor.to("cpu", torch.float32).numpy(), self._dtype)
-        return tensors
+        if batch.own is not None:
+            tensors["own"] = (batch.own.to(torch.float32).numpy(), "F32")
+        self._writer.append(batch.rows, tensors)
 
-    def _encode_layer(
-        self,
-        encoder: Encoder,
-        uses: Sequence[Use],
-        gradients: Sequence[torch.Tensor],
-        scale: Optional[torch.Tensor],
-    ) -> Dict[str, torch.Tensor]:
-        sequence = has_sequence(uses)
+    def _encode(self, encoder: Encoder, calls: Calls) -> Dict[str, torch.Tensor]:
         if isinstance(encoder, LayerEncoder):
-            return encoder.encode(*pairs_of(encoder.layer, uses, gradients, scale), sequence)
-        ids, lefts = lookups_of(uses, gradients, scale)
+            return encoder.encode(*calls.pairs(), calls.sequence)
+        ids, gradients = calls.lookups()
         first = self._writer.first_ids(encoder.layer.name, len(ids))
         try:
-            return encoder.encode(ids, lefts, sequence, None if first is None else torch.from_numpy(first))
+            return encoder.encode(ids, gradients, calls.sequence, None if first is None else torch.from_numpy(first))
         except RowError as error:
             raise ValueError(error.text.format(self._writer.rows + error.row)) from None
 
-    def _check_finite(self, name: str, uses: Sequence[Use], gradients: Sequence[torch.Tensor]) -> None:
-        inputs = [use.inputs for use in uses if use.inputs.is_floating_point()]
-        for what, values in (("gradient", gradients), ("input", inputs)):
+    def _check_finite(self, name: str, calls: Calls) -> None:
+        inputs = [use.inputs for use in calls.uses if use.inputs.is_floating_point()]
+        for what, values in (("gradient", calls.gradients), ("input", inputs)):
             bad = first_not_finite(values)
-            if bad is not None:
-                raise ValueError(f"{name}: the {what} of row {self._writer.rows + bad} is not finite")
+            if bad is None:
+                continue
+            row = f"row {bad} of the packed batch" if calls.packing else f"row {self._writer.rows + bad}"
+            remedy = ": lower loss_scale" if what == "gradient" and self._loss_scale > 1 else ""
+            raise ValueError(f"{name}: the {what} of {row} is not finite{remedy}")
+
+    def _wants_logits(self) -> bool:
+        return bool(self._jacobian)
+
+    def _take_logits(self, uses: Sequence[Use], logits: torch.Tensor) -> None:
+        self._pending = self._jacobians(uses, logits)
+
+    def _first_row(self) -> int:
+        return self._writer.rows
 
     def _jacobians(self, uses: Sequence[Use], logits: torch.Tensor) -> Tensors:
         encoders: List[LayerEncoder] = []
@@ -349,20 +266,6 @@ class Collector:
             raise ValueError("call member(run=..., epoch=...) before the first batch")
         if rows < 1:
             raise ValueError("a batch needs at least one row")
-
-    def _attach(self, model: nn.Module) -> None:
-        self._model = model
-        self._was_training = {module: module.training for module in model.modules()}
-        model.eval()
-        self._taps = Taps(self._layers)
-
-    def _detach(self) -> None:
-        if self._taps is None:
-            return
-        self._taps.remove()
-        self._taps = None
-        for module, training in self._was_training.items():
-            module.training = training
 
 
 def _encoder(

@@ -7,10 +7,8 @@ from typing import Dict, Optional, Sequence, Tuple
 import torch
 
 from .factorise import factorise, pad_rank
-from .kinds import TABLE, kind_of, looked_up, one_hot
 from .layers import Layer
 from .sides import Matrices, Projection
-from .taps import Use
 
 
 class LayerEncoder:
@@ -87,54 +85,6 @@ class LayerEncoder:
                 f"{self.layer.name} was used {pairs} times, but has rank {self.rank}: "
                 f"give it a rank of its own, rank={{{self.layer.name!r}: {pairs}}}"
             )
-
-
-def has_sequence(uses: Sequence[Use]) -> bool:
-    """Whether a call had several inputs a row."""
-    return any(use.inputs.dim() > (1 if kind_of(use.module) == TABLE else 2) for use in uses)
-
-
-def pairs_of(
-    layer: Layer, uses: Sequence[Use], gradients: Sequence[torch.Tensor], scale: Optional[torch.Tensor]
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """float32 [rows, tokens, out] and [rows, tokens, in] whose outer products add up to each row's gradient.
-
-    `gradients` are those at the uses' outputs; `scale` [rows] multiplies them. Bias inputs are appended.
-    """
-    lefts, rights = [], []
-    for use, gradient in zip(uses, gradients):
-        if kind_of(use.module) == TABLE:
-            ids = looked_up(use.module, use.inputs)
-            left = one_hot(ids, layer.out)
-            right = output_tokens(use, gradient, scale)
-        else:
-            left = output_tokens(use, gradient, scale)
-            right = use.inputs.to(torch.float32).reshape(use.inputs.shape[0], -1, use.inputs.shape[-1])
-        width = right.shape[2]
-        if layer.inputs > width:
-            constant = right.new_zeros(right.shape[0], right.shape[1], layer.inputs - width)
-            if use.bias_column is not None:
-                constant[:, :, use.bias_column - width] = 1
-            right = torch.cat([right, constant], dim=2)
-        lefts.append(left)
-        rights.append(right)
-    return torch.cat(lefts, dim=1), torch.cat(rights, dim=1)
-
-
-def lookups_of(
-    uses: Sequence[Use], gradients: Sequence[torch.Tensor], scale: Optional[torch.Tensor]
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Ids [rows, tokens], -1 for none, and float32 gradients [rows, tokens, out] of all calls of a table."""
-    ids = [looked_up(use.module, use.inputs) for use in uses]
-    lefts = [output_tokens(use, gradient, scale) for use, gradient in zip(uses, gradients)]
-    return torch.cat(ids, dim=1), torch.cat(lefts, dim=1)
-
-
-def output_tokens(use: Use, gradient: torch.Tensor, scale: Optional[torch.Tensor]) -> torch.Tensor:
-    """The gradient at a use's output as float32 [rows, tokens, out]."""
-    left = gradient.detach().to(torch.float32)
-    left = left.reshape(left.shape[0], -1, left.shape[-1])
-    return left if scale is None else left * scale.to(left.device, torch.float32)[:, None, None]
 
 
 def first_not_finite(tensors: Sequence[torch.Tensor]) -> Optional[int]:

@@ -1,4 +1,4 @@
-"""The kinds of layers, and how what goes through one becomes pairs of vectors whose outer products are its gradient."""
+"""The kinds of layers, and how wide the two sides of their weights are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import nn
 
 LINEAR = "linear"
 TABLE = "table"
+CONVOLUTION = "convolution"
+# Hugging Face's Conv1D of GPT-2: a linear layer whose weight is kept transposed, [in, out].
+TRANSPOSED = "transposed linear"
 
 
 def kind_of(module: nn.Module) -> Optional[str]:
@@ -21,18 +24,35 @@ def kind_of(module: nn.Module) -> Optional[str]:
         return LINEAR
     if isinstance(module, nn.Embedding):
         return TABLE
+    if isinstance(module, nn.Conv2d):
+        return CONVOLUTION
+    weight = getattr(module, "weight", None)
+    # By its looks, for the package that it comes from need not be installed.
+    if type(module).__name__ == "Conv1D" and isinstance(weight, nn.Parameter) and weight.dim() == 2:
+        if getattr(module, "nf", None) == weight.shape[1]:
+            return TRANSPOSED
     return None
 
 
 def widths(module: nn.Module) -> Tuple[int, int]:
     """Width of the output and of the input, without a bias; a table's input is as wide as it has rows.
 
-    >>> widths(nn.Linear(3, 4)), widths(nn.Embedding(9, 4))
-    ((4, 3), (4, 9))
+    A convolution's input is what it sees at one place, in_channels / groups x height x width.
+
+    >>> widths(nn.Linear(3, 4)), widths(nn.Embedding(9, 4)), widths(nn.Conv2d(3, 8, 5))
+    ((4, 3), (4, 9), (8, 75))
     """
-    if isinstance(module, nn.Embedding):
-        return module.embedding_dim, module.num_embeddings
-    return module.out_features, module.in_features
+    kind, weight = kind_of(module), module.weight
+    if kind in (TABLE, TRANSPOSED):
+        return weight.shape[1], weight.shape[0]
+    return weight.shape[0], weight[0].numel()
+
+
+def as_matrix(module: nn.Module, of_weight: torch.Tensor) -> torch.Tensor:
+    """A tensor of the weight's shape as [out, in], the way gradients are written."""
+    if kind_of(module) in (TABLE, TRANSPOSED):
+        return of_weight.T
+    return of_weight.reshape(of_weight.shape[0], -1)
 
 
 def bias_of(module: nn.Module) -> Optional[torch.Tensor]:
@@ -41,15 +61,6 @@ def bias_of(module: nn.Module) -> Optional[torch.Tensor]:
     return bias if bias is not None and bias.requires_grad else None
 
 
-def looked_up(module: nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
-    """Row numbers [rows, tokens] of a call of a table, -1 where the table gets no gradient (its padding)."""
-    ids = ids.reshape(ids.shape[0], -1).to(torch.int64)
-    if module.padding_idx is not None:
-        ids = ids.masked_fill(ids == module.padding_idx, -1)
-    return ids
-
-
-def one_hot(ids: torch.Tensor, width: int) -> torch.Tensor:
-    """float32 [rows, tokens, width], zeros for -1."""
-    hot = torch.zeros(*ids.shape, width, device=ids.device)
-    return hot.scatter_(2, ids.clamp_min(0)[:, :, None], (ids >= 0).to(torch.float32)[:, :, None])
+def outputs_last(module: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """A tensor of the shape of a call's output, with the output's width as the last dimension."""
+    return output.movedim(1, -1) if kind_of(module) == CONVOLUTION else output

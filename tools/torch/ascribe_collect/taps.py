@@ -9,8 +9,9 @@ from typing import Iterator, List, Optional, Sequence, Set, Tuple
 import torch
 from torch import nn
 
-from .kinds import TABLE, kind_of
+from .kinds import CONVOLUTION, TABLE, kind_of
 from .layers import Layer
+from .packing import Packing
 
 # Rows that have nothing to do with each other leave exact zeros; what is below this share of the largest is rounding.
 LEAK_SHARE_MAX = 1e-5
@@ -80,7 +81,7 @@ class Taps:
             if kind_of(module) == TABLE:
                 noted, output = self._ids_for_rows(name, given.detach(), output)
             else:
-                self._check_rows(name, given)
+                self._check_rows(name, given, 4 if kind_of(module) == CONVOLUTION else 2)
                 noted = given.detach()
             # Adding zeros that want a gradient yields the gradient at the output without computing the weights', and
             # it stays right where the model changes the output in place.
@@ -90,11 +91,11 @@ class Taps:
 
         return hook
 
-    def _check_rows(self, name: str, given: torch.Tensor) -> None:
-        if given.dim() < 2 or given.shape[0] != self._rows:
+    def _check_rows(self, name: str, given: torch.Tensor, dims: int) -> None:
+        if given.dim() < dims or given.shape[0] != self._rows:
             raise ValueError(
                 f"{name} was given an input of shape {list(given.shape)} for {self._rows} rows: the first dimension "
-                "has to be the rows, the last one the layer's input"
+                "has to be the rows, the last one (of a convolution the last three) the layer's input"
             )
 
     def _ids_for_rows(
@@ -132,18 +133,31 @@ def output_gradients(
     return list(gradients)
 
 
-def leaking(values: torch.Tensor, uses: Sequence[Use]) -> List[str]:
-    """Names of the layers through which the loss of one row depends on the outputs of another.
+def leaking(values: torch.Tensor, uses: Sequence[Use], packing: Optional[Packing] = None) -> List[str]:
+    """Names of the layers through which the loss of one example depends on the outputs of another.
 
-    `values` [rows]: the loss of each. Such rows have no gradients of their own. Costs two backward passes: that of
-    every second row may reach these rows alone, and that of the others theirs.
+    `values` [examples]: the loss of each. Such examples have no gradients of their own. Costs two backward passes: that
+    of every second example may reach these alone, and that of the others theirs.
     """
     names = []
     for parity in (0, 1):
         gradients = output_gradients(values[parity::2].sum(), uses, keep_graph=True)
         for use, gradient in zip(uses, gradients):
-            if gradient is not None and gradient.numel():
-                own, others = gradient[parity::2].abs().max(), gradient[1 - parity :: 2].abs().max()
-                if float(others) > LEAK_SHARE_MAX * float(own):
-                    names.append(use.module_name)
+            if gradient is None or gradient.numel() == 0:
+                continue
+            if packing is None:
+                own, others = gradient[parity::2], gradient[1 - parity :: 2]
+            elif gradient.shape[:2] == packing.example_of.shape:
+                whose = packing.example_of.to(gradient.device)
+                # Of what is no example's nothing may depend either.
+                is_own = (whose >= 0) & (whose % 2 == parity)
+                own, others = gradient[is_own], gradient[~is_own]
+            else:
+                continue
+            if _largest(others) > LEAK_SHARE_MAX * _largest(own):
+                names.append(use.module_name)
     return list(dict.fromkeys(names))
+
+
+def _largest(values: torch.Tensor) -> float:
+    return float(values.abs().max()) if values.numel() else 0.0

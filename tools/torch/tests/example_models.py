@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ascribe_collect.kinds import as_matrix
+
 
 def sum_of_cross_entropy(labels, forward):
     """A loss for `Collector.add`: one value a row."""
@@ -31,9 +33,9 @@ def weight_gradients(layers, loss):
     }
     gradients = []
     for layer in layers:
-        gradient = found[id(layer.weight)]
+        gradient = as_matrix(layer, found[id(layer.weight)])
         if isinstance(layer, nn.Embedding):
-            gradients.append(gradient.T.double())
+            gradients.append(gradient.double())
             continue
         if layer.bias is not None and layer.bias.requires_grad:
             gradient = torch.cat([gradient, found[id(layer.bias)][:, None]], dim=1)
@@ -55,9 +57,10 @@ class Attention(nn.Module):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, x, padding):
+    def forward(self, x, hidden):
+        """`hidden` [rows, tokens or 1, tokens]: what a token must not see."""
         scores = self.query(x) @ self.key(x).transpose(1, 2) / x.shape[-1] ** 0.5
-        scores = scores.masked_fill(padding[:, None, :], -torch.inf)
+        scores = scores.masked_fill(hidden, -torch.inf)
         return self.out(torch.softmax(scores, dim=-1) @ self.value(x))
 
 
@@ -68,8 +71,8 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
-    def forward(self, x, padding):
-        x = x + self.attention(self.norm(x), padding)
+    def forward(self, x, hidden):
+        x = x + self.attention(self.norm(x), hidden)
         return x + self.down(F.gelu(self.up(x)))
 
 
@@ -86,6 +89,38 @@ class Transformer(nn.Module):
         padding = tokens == 0
         x = self.embedding(tokens)
         for block in self.blocks:
-            x = block(x, padding)
+            x = block(x, padding[:, None, :])
         kept = (~padding)[:, :, None].to(x.dtype)
         return self.head((x * kept).sum(1) / kept.sum(1))
+
+
+class LanguageModel(nn.Module):
+    """Two blocks that look back only. Token numbers [rows, tokens] to logits [rows, tokens, vocabulary].
+
+    `segments` [rows, tokens]: examples packed into one row, negative for padding; tokens see their own example, and
+    positions start at 0 in each. Without it positions are the same for all rows.
+    """
+
+    def __init__(self, vocabulary=13, width=8, places=12, tied=True, blocks=2):
+        super().__init__()
+        self.words, self.places = nn.Embedding(vocabulary, width), nn.Embedding(places, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        if tied:
+            self.head.weight = self.words.weight
+
+    def forward(self, tokens, segments=None, apart=True):
+        length = tokens.shape[1]
+        place = torch.arange(length)
+        hidden = place[None, :] > place[:, None]
+        hidden = hidden[None]
+        if segments is not None:
+            same = segments[:, :, None] == segments[:, None, :]
+            place = ((place[:, None] > place[None, :]) & same).sum(2)
+            if apart:
+                hidden = hidden | ~same
+        x = self.words(tokens) + self.places(place)
+        for block in self.blocks:
+            x = block(x, hidden)
+        return self.head(self.norm(x))

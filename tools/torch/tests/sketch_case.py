@@ -55,6 +55,9 @@ class SketchCase(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
+    def read(self, name="sketch.safetensors"):
+        return Sketch(self.folder / name)
+
     def collect(self, model, batches, name="sketch.safetensors", finish=None, **settings):
         """One member from (rows, loss) batches; `classified` batches are (labels, logits). Returns sketch, report."""
         path = self.folder / name
