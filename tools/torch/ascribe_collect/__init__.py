@@ -7,17 +7,25 @@ from .classifier import own_label_probability
 from .collector import Collector
 from .keys_file import write_keys
 from .language import next_token_labels
+from .plan import Plan, plan_encodings
 from .report import LayerReport, Report
+from .scaling import adam_divisors
+from .shards import merge_shards, shard_rows
 from .sides import Projection
 from .trajectory import TrajectoryLog
 
 __all__ = [
     "Collector",
     "LayerReport",
+    "Plan",
     "Projection",
     "Report",
     "TrajectoryLog",
+    "adam_divisors",
+    "merge_shards",
     "next_token_labels",
     "own_label_probability",
+    "plan_encodings",
+    "shard_rows",
     "write_keys",
 ]

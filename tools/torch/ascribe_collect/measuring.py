@@ -23,7 +23,7 @@ Forward = Callable[[nn.Module], torch.Tensor]
 class Batch:
     """What a batch of `rows` examples left behind: the calls of the layers and the gradients at their outputs.
 
-    `own` [rows]: 1 - p of the row's own label, where it was measured. `logits`: of classifiers.
+    `own` [rows]: 1 - p of the row's own label, where it was measured. `unlabelled`: rows without any label.
     """
 
     rows: int
@@ -33,6 +33,7 @@ class Batch:
     packing: Optional[Packing] = None
     mask: Optional[torch.Tensor] = None
     own: Optional[torch.Tensor] = None
+    unlabelled: int = 0
 
     def calls(self, layers: Sequence[Layer]) -> Iterator[Tuple[int, Calls, bool]]:
         """For each layer that was called its number, its calls, and whether the loss depends on any of them."""
@@ -60,7 +61,6 @@ class Measuring:
         self._measurement, self._labels = measurement, labels
         self._seed, self._stream, self._loss_scale = seed, stream, float(loss_scale)
         self._rows_are_apart = False
-        self._without_labels = 0
         self._sampler = LabelSampler(seed, stream)
         self._taps: Optional[Taps] = None
 
@@ -165,8 +165,8 @@ class Measuring:
         uses, losses = self._recorded(len(labels), measure, packing)
         gradients, scale = self._gradients(losses, uses, None)
         mask = _checked_mask(token_mask, len(labels))
-        self._take(Batch(rows, uses, gradients, scale, packing, mask))
-        self._without_labels += int((found["labelled"] == 0).sum())
+        unlabelled = int((found["labelled"] == 0).sum())
+        self._take(Batch(rows, uses, gradients, scale, packing, mask, unlabelled=unlabelled))
         return rows
 
     def _recorded(
@@ -235,10 +235,10 @@ class Measuring:
         for module, training in self._was_training.items():
             module.training = training
 
-    def _begin(self, member: int) -> None:
-        """Another member: its labels are drawn anew, and its rows are looked at again."""
+    def _begin(self, member: int, drawn: int) -> None:
+        """Another member: its labels are drawn anew (`drawn` of them before), and its rows are looked at again."""
         self._rows_are_apart = False
-        self._sampler = LabelSampler(self._seed, self._stream + member)
+        self._sampler = LabelSampler(self._seed, self._stream + member, drawn)
 
     # What those who take the gradients have to say.
 

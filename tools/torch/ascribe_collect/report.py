@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import List
 
+import numpy as np
+
+from .settings import Encoder
+
 
 @dataclass
 class LayerReport:
@@ -40,3 +44,16 @@ class Report:
             lost = f", {layer.lost_share:.2%} of the squared norm left out" if layer.lost_share > 0 else ""
             lines.append(f"  {layer.name}: {shape}, {layer.values_a_row} values{lost}")
         return "\n".join(lines + [f"  {remark}" for remark in self.remarks])
+
+
+def layer_report(encoder: Encoder, used: bool) -> LayerReport:
+    """What an encoder has to say of its layer."""
+    shapes = encoder.row_shapes()
+    return LayerReport(
+        name=encoder.layer.name,
+        encoding=encoder.encoding,
+        rank=shapes["u"][0] if "u" in shapes else 0,
+        values_a_row=sum(int(np.prod(shape)) for shape in shapes.values()),
+        lost_share=encoder.lost_sum / max(encoder.lost_rows, 1),
+        used=used,
+    )

@@ -112,19 +112,58 @@ def write(path: Union[str, pathlib.Path], entries: Iterable[Entry], metadata: Ma
         unfinished.unlink(missing_ok=True)
 
 
+class TensorReader:
+    """A safetensors file's tensors, read when they are asked for.
+
+    `entries`: dtype and shape by name; `metadata`: the file's own texts.
+    """
+
+    def __init__(self, path: Union[str, pathlib.Path]):
+        self.path = pathlib.Path(path)
+        size = self.path.stat().st_size
+        with open(self.path, "rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(HEADER_BYTES_MAX, size - 8):
+                raise ValueError(f"{path} is no safetensors file: its header does not fit")
+            text = file.read(length)
+        self._offsets: Dict[str, int] = {}
+        self.entries: Dict[str, Tuple[str, Tuple[int, ...]]] = {}
+        try:
+            header = json.loads(text)
+            self.metadata: Dict[str, str] = header.pop("__metadata__", {})
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                dtype, shape = entry["dtype"], tuple(entry["shape"])
+                fits = 0 <= begin <= end <= size - 8 - length
+                if not fits or end - begin != ITEM_BYTES[dtype] * int(np.prod(shape, dtype=np.int64)):
+                    raise ValueError(f"{name} has {end - begin} bytes for {dtype} {list(shape)}")
+                self._offsets[name], self.entries[name] = 8 + length + begin, (dtype, shape)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no safetensors file that can be read: {error}") from error
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole tensor, float32 (int64 for "I64")."""
+        dtype, shape = self.entries[name]
+        whole = next(self.blocks(name, 1 << 62), None)
+        return decode(b"", dtype).reshape(shape) if whole is None else whole
+
+    def blocks(self, name: str, block_bytes: int) -> Iterator[np.ndarray]:
+        """A tensor's rows in order, in blocks of at most so many bytes, but at least one row."""
+        dtype, shape = self.entries[name]
+        row_bytes = ITEM_BYTES[dtype] * int(np.prod(shape[1:], dtype=np.int64))
+        rows = max(1, block_bytes // max(row_bytes, 1))
+        with open(self.path, "rb") as file:
+            file.seek(self._offsets[name])
+            for start in range(0, shape[0], rows):
+                count = min(rows, shape[0] - start)
+                yield decode(file.read(count * row_bytes), dtype).reshape(count, *shape[1:])
+
+
 def read(path: Union[str, pathlib.Path]) -> Tuple[Dict[str, np.ndarray], Dict[str, str]]:
     """All tensors by name (float32, int64 for "I64") and the metadata, for tests and small files.
 
     >>> tensors, metadata = read("train.safetensors")       # doctest: +SKIP
     """
-    data = pathlib.Path(path).read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(HEADER_BYTES_MAX, len(data) - 8):
-        raise ValueError(f"{path} is no safetensors file: its header does not fit")
-    header = json.loads(data[8 : 8 + length])
-    metadata = header.pop("__metadata__", {})
-    tensors = {}
-    for name, entry in header.items():
-        start, end = (8 + length + offset for offset in entry["data_offsets"])
-        tensors[name] = decode(data[start:end], entry["dtype"]).reshape(entry["shape"])
-    return tensors, metadata
+    reader = TensorReader(path)
+    return {name: reader.read(name) for name in reader.entries}, reader.metadata

@@ -24,68 +24,127 @@ class SketchWriter:
     `shared_inputs` are names of layers: their `.v` is kept for the first member only, and has to be equal in others.
     `tables` are names of layers too: they have `.ids`, which are those of the first member for all, and their `.v` and
     `.ids` may have another number of columns in each batch.
+
+    With `resume` what was committed outlives the process; members that were begun before are begun again, in order.
     """
 
     def __init__(
-        self, path: Union[str, pathlib.Path], shared_inputs: Iterable[str] = (), tables: Iterable[str] = ()
+        self,
+        path: Union[str, pathlib.Path],
+        shared_inputs: Iterable[str] = (),
+        tables: Iterable[str] = (),
+        resume: bool = False,
     ):
         self.path = pathlib.Path(path)
-        self.checkpoints: List[Dict[str, int]] = []
-        self.rows = 0
-        self._first_rows: Optional[int] = None
+        self._resume = resume
         self._shared = {f"{name}.v" for name in shared_inputs}
         self._ragged = {f"{name}.{ending}" for name in tables for ending in RAGGED}
         self._ids = {f"{name}.{IDS}" for name in tables}
-        self._spool: Optional[Spool] = Spool(self.path)
+        self._spool: Optional[Spool] = Spool(self.path, keep=resume)
+        state = self._spool.state
+        self.checkpoints: List[Dict[str, int]] = list(state.get("checkpoints", ()))
+        self._first_rows: Optional[int] = state.get("first_rows")
+        # Rows of the last member that was begun; earlier ones have them all.
+        self._last_rows: int = state.get("rows", 0)
+        self.member = -1
+        self.rows = 0
+        self._is_restored = False
+        self._is_whole = True
 
     @property
     def closed(self) -> bool:
         return self._spool is None
 
+    @property
+    def restored(self) -> Tuple[Dict[str, object], Dict[str, np.ndarray]]:
+        """What was given to the last commit of an earlier process; empty if there was none."""
+        return self._spool.state.get("more", {}), self._spool.arrays
+
+    @property
+    def is_restored_member(self) -> bool:
+        """Whether this member was the one under way in an earlier process."""
+        return self._is_restored
+
+    @property
+    def folder(self) -> pathlib.Path:
+        return self._spool.folder
+
     def close(self) -> None:
+        """Deletes what is not finished; with `resume` what was committed stays."""
         if self._spool is not None:
-            self._spool.remove()
+            if self._resume:
+                self._spool.release()
+            else:
+                self._spool.remove()
             self._spool = None
 
-    def begin_member(self, run: int, epoch: int) -> None:
-        """The rows that follow are those of another checkpoint, from the first one on."""
+    def begin_member(self, run: int, epoch: int) -> int:
+        """The rows that follow are those of another checkpoint; returns how many of them are there already."""
         if run < 0 or epoch < 0:
             raise ValueError(f"run {run}, epoch {epoch}: both are counted from 0")
-        self._end_member()
-        self.checkpoints.append({"run": int(run), "epoch": int(epoch)})
-        self.rows = 0
+        self.end_member()
+        checkpoint = {"run": int(run), "epoch": int(epoch)}
+        number = self.member + 1
+        self._is_restored = number == len(self.checkpoints) - 1
+        if number < len(self.checkpoints):
+            if self.checkpoints[number] != checkpoint:
+                raise ValueError(
+                    f"member {number} was begun as {self.checkpoints[number]}, not as {checkpoint}: go on with the same "
+                    f"members, or delete {self.folder} to collect anew"
+                )
+            self.rows = self._last_rows if self._is_restored else self._first_rows
+        else:
+            self.checkpoints.append(checkpoint)
+            self.rows = 0
+        self.member = number
+        return self.rows
 
     def append(self, rows: int, batch: Batch) -> None:
         """Appends a batch, all of it or, where something is wrong with it, nothing."""
-        member = len(self.checkpoints) - 1
         if self._first_rows is not None and self.rows + rows > self._first_rows:
-            raise ValueError(f"member {member} has more rows than the first member, which has {self._first_rows}")
-        own = f"m{member}.own"
+            raise ValueError(f"member {self.member} has more rows than the first member, which has {self._first_rows}")
+        own = f"m{self.member}.own"
         if self._spool.rows(own) != (self.rows if "own" in batch else 0):
             raise ValueError("some batches of this member have `own` and others have not: use add_classified for all")
         stored = {}
         for ending, (values, dtype) in batch.items():
-            if member and ending in self._ids:
+            if self.member and ending in self._ids:
                 continue
             self._check_fits(ending, values, dtype)
-            if member and ending in self._shared:
+            if self.member and ending in self._shared:
                 self._check_shared(ending, values, dtype)
                 continue
-            name = f"m{member}.{ending}"
+            name = f"m{self.member}.{ending}"
             self._spool.check(name, values.shape[1:], dtype)
-            stored[name] = (values, dtype)
-        for name, (values, dtype) in stored.items():
+            stored[name] = (values, dtype, ending in self._ragged)
+        self._is_whole = False
+        for name, (values, dtype, ragged) in stored.items():
             # A layer that earlier batches did not use has zeros for them.
-            ragged = name.split(".", 1)[1] in self._ragged
             self._spool.extend_with_zeros(name, values.shape[1:], dtype, self.rows, ragged)
             self._spool.append(name, values, dtype, ragged)
         self.rows += rows
+        self._is_whole = True
+
+    def put(self, ending: str, values: np.ndarray) -> None:
+        """A tensor of this member that has no rows."""
+        self._spool.put(f"m{self.member}.{ending}", values)
+
+    def commit(self, more: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
+        """Makes the rows so far safe, with what the caller wants to find again; nothing if a batch was cut off."""
+        if self._is_whole and self.member == len(self.checkpoints) - 1:
+            state = {"checkpoints": self.checkpoints, "first_rows": self._first_rows, "rows": self.rows}
+            self._spool.commit({**state, "more": more}, arrays)
 
     def first_ids(self, name: str, rows: int) -> Optional[np.ndarray]:
         """int64 [rows, s]: the ids that a table's next rows have in the first member; None while that is under way."""
-        if len(self.checkpoints) < 2:
+        if self.member < 1:
             return None
-        return self._spool.read(f"m0.{name}.{IDS}", self.rows, rows).astype(np.int64)
+        if not self._spool.rows(f"m0.{name}.{IDS}"):
+            return np.full((rows, 0), -1)
+        found = self._spool.read(f"m0.{name}.{IDS}", self.rows, rows).astype(np.int64)
+        # The first member's last batches may not have called the table.
+        missing = np.full((rows - len(found), found.shape[1]), -1)
+        return np.concatenate([found, missing])
 
     def finish(
         self,
@@ -95,14 +154,18 @@ class SketchWriter:
         keys: Iterable[str],
         metadata: Optional[Sequence[Mapping[str, object]]],
         tensors: Mapping[str, np.ndarray],
+        more: Mapping[str, str],
     ) -> int:
         """Writes both files and returns the sketch file's size in bytes.
 
         `row_shapes`: what every member has to have; missing rows are zero. `tensors`: further ones, written as F32.
+        `more`: further entries of the file's metadata.
         """
-        self._end_member()
+        self.end_member()
         if not self.checkpoints:
             raise ValueError("nothing was collected")
+        if self.member < len(self.checkpoints) - 1:
+            raise ValueError(f"{len(self.checkpoints)} members were begun before, but only {self.member + 1} now")
         keys = list(keys)
         if len(keys) != self.rows:
             raise ValueError(f"{len(keys)} keys for {self.rows} rows")
@@ -113,8 +176,10 @@ class SketchWriter:
         entries += [Entry(name, "F32", values.shape, encode(values, "F32")) for name, values in tensors.items()]
         write_keys(keys_path(self.path), keys, metadata)
         full = {"members": len(self.checkpoints), "checkpoints": self.checkpoints, **schema}
-        write(self.path, entries, {"ascribe.sketch": "1", "schema": json.dumps(full, ensure_ascii=False)})
-        self.close()
+        text = json.dumps(full, ensure_ascii=False)
+        write(self.path, entries, {"ascribe.sketch": "1", "schema": text, **more})
+        self._spool.remove()
+        self._spool = None
         return self.path.stat().st_size
 
     def _entries(self, row_shapes: Mapping[str, Tuple[int, ...]], dtype: str) -> List[Entry]:
@@ -133,16 +198,16 @@ class SketchWriter:
         self._spool.fill(self.rows)
         return entries + [self._spool.entry(name) for name in self._spool.names() if name not in named]
 
-    def _end_member(self) -> None:
-        if not self.checkpoints:
+    def end_member(self) -> None:
+        """A ValueError if the member under way has fewer rows than it has to have."""
+        if self.member < 0:
             return
-        member = len(self.checkpoints) - 1
         if self.rows == 0:
-            raise ValueError(f"member {member} has no rows")
+            raise ValueError(f"member {self.member} has no rows")
         if self._first_rows is None:
             self._first_rows = self.rows
         elif self.rows != self._first_rows:
-            raise ValueError(f"member {member} has {self.rows} rows, the first member {self._first_rows}")
+            raise ValueError(f"member {self.member} has {self.rows} rows, the first member {self._first_rows}")
 
     def _check_fits(self, ending: str, values: np.ndarray, dtype: str) -> None:
         """A row must not vanish or become infinite in the dtype it is written in."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -47,7 +46,7 @@ class TableEncoder:
     The gradient of a row is sum_t e_(id_t) d_t^T, of rank at most its number of different tokens. `terms` bounds that
     number: of rows with more the tokens with the largest gradients are kept, those of the first member for all. Without
     it every token is kept. The side of the vocabulary is never projected: it is sparse as it is, and a projection of it
-    mixes tokens that have nothing to do with each other.
+    mixes tokens that have nothing to do with each other. `divisor` [width, vocabulary] divides every gradient first.
     """
 
     encoding = "sparse"
@@ -63,8 +62,9 @@ class TableEncoder:
         self.layer = layer
         self.sequence: Optional[bool] = None
         self.rank: Optional[int] = rank if rank_is_own else None
-        self._sequence_rank = rank
-        self._matrices = Matrices(layer, projection and replace(projection, inputs=None))
+        self._sequence_rank, self._rank_is_own = rank, rank_is_own
+        self._matrices = Matrices(layer, projection)
+        self.divisor: Optional[torch.Tensor] = None
         self._terms = terms
         self.terms = terms or 1
         self.lost_sum = 0.0
@@ -79,6 +79,18 @@ class TableEncoder:
         """The shape of one row of each tensor, by the ending of the tensor's name."""
         rank = self.rank or 1
         return {"u": (rank, self.widths[0]), "ids": (self.terms,), "v": (rank, self.terms)}
+
+    def settings(self) -> Tuple[object, ...]:
+        """What was asked for."""
+        return self.encoding, self._matrices.schema(), self._sequence_rank, self._rank_is_own, self._terms
+
+    def state(self) -> List[object]:
+        """What the batches so far have settled, for `restore`; JSON keeps it."""
+        return [self.sequence, self.rank, self.lost_sum, self.lost_rows, self.terms]
+
+    def restore(self, state: Sequence[object]) -> None:
+        """Goes on as the encoder did whose state this is."""
+        self.sequence, self.rank, self.lost_sum, self.lost_rows, self.terms = state
 
     def schema(self, shared_input: bool) -> Dict[str, object]:
         """This layer's entry of the schema's `modules`."""
@@ -103,6 +115,9 @@ class TableEncoder:
         """
         self._settle_rank(ids.shape[1], sequence)
         ids, sums = sum_by_token(ids, gradients)
+        if self.divisor is not None:
+            # Any column for what is no token: its sums are zero.
+            sums = sums / self.divisor.to(sums.device).T[ids.clamp_min(0)]
         total = sums.double().square().sum(dim=(1, 2))
         if first is not None:
             ids, sums = self._as_first(ids, sums, first.to(ids.device))
