@@ -3,6 +3,8 @@
 import gc
 import json
 import pathlib
+import subprocess
+import sys
 import tracemalloc
 import unittest
 
@@ -173,6 +175,19 @@ class Spooled(SketchCase):
         self.assertLess(peaks[1] - peaks[0], 1_500_000)
         self.assertEqual(sizes[0][0], sizes[0][1])
         self.assertEqual(sizes[1][0], sizes[1][1])
+
+
+    def test_memory_is_flat_over_ten_thousand_rows(self):
+        """The largest size of a process after 2,000 and 10,000 rows, after the file is written, and after a join."""
+        script = pathlib.Path(__file__).with_name("collect_many.py")
+        ended = subprocess.run(
+            [sys.executable, str(script), str(self.folder)], capture_output=True, text=True, timeout=600
+        )
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        size_bytes, *largest_kib = map(int, ended.stdout.split())
+        self.assertGreater(size_bytes, 40_000_000, "too little was written to tell")
+        for later in largest_kib[1:]:
+            self.assertLess((later - largest_kib[0]) * 1024, size_bytes / 10, largest_kib)
 
 
 def tensor_bytes():
