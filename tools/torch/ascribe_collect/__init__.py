@@ -10,6 +10,7 @@ from .language import next_token_labels
 from .plan import Plan, plan_encodings
 from .report import LayerReport, Report
 from .scaling import adam_divisors
+from .settings import settings_of
 from .shards import merge_shards, shard_rows
 from .sides import Projection
 from .trajectory import TrajectoryLog
@@ -26,6 +27,7 @@ __all__ = [
     "next_token_labels",
     "own_label_probability",
     "plan_encodings",
+    "settings_of",
     "shard_rows",
     "write_keys",
 ]

@@ -221,8 +221,8 @@ class Collector(Measuring):
             return False
         if self._passed + rows > self._done:
             raise ValueError(
-                f"{self._done} rows of this member are there already, which is in the middle of this batch: use batches "
-                "as before, or begin with the next row"
+                f"{self._done} rows of this member are there already, which is in the middle of this batch: use "
+                "batches as before, or begin with the next row"
             )
         self._passed += rows
         return True
@@ -276,7 +276,8 @@ class Collector(Measuring):
                 raise ValueError(f"{name} is a table: shared_input and jacobian go with factored layers")
             if forms[name] == "dense":
                 raise ValueError(
-                    f'shared_input and jacobian go with encoding="factored": {name} is "dense" and has no input of its own'
+                    f'shared_input and jacobian go with encoding="factored": {name} is "dense" and has no input '
+                    "of its own"
                 )
         if self._scaling and (self._shared or self._jacobian or all_jacobians):
             raise ValueError("scaling mixes inputs and outputs: it does not go with shared_input or jacobian")
@@ -442,7 +443,8 @@ class Collector(Measuring):
             raise ValueError("a batch needs at least one row")
         if self._passed < self._done:
             raise ValueError(
-                f"{self._done} rows of this member are there already: pass over them with skip(rows), {self._passed} are"
+                f"{self._done} rows of this member are there already: pass over them with skip(rows), "
+                f"{self._passed} are"
             )
 
 

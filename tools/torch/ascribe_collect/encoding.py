@@ -10,7 +10,6 @@ from .factorise import factorise, pad_rank
 from .layers import Layer
 from .sides import Matrices, Projection
 
-
 # Values of gradients that are formed at one time, where they have to be formed at all.
 FORMED_VALUES_MAX = 1 << 24
 
@@ -22,9 +21,7 @@ class LayerEncoder:
     rows at a time, and are of one pair a call no more.
     """
 
-    def __init__(
-        self, layer: Layer, encoding: str, rank: int, rank_is_own: bool, projection: Optional[Projection]
-    ):
+    def __init__(self, layer: Layer, encoding: str, rank: int, rank_is_own: bool, projection: Optional[Projection]):
         self.layer = layer
         self.encoding = encoding
         self.sequence: Optional[bool] = None

@@ -7,9 +7,7 @@ from typing import Optional, Tuple
 import torch
 
 
-def factorise(
-    left: torch.Tensor, right: torch.Tensor, rank: int
-) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def factorise(left: torch.Tensor, right: torch.Tensor, rank: int) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The top `rank` singular pairs of sum_t left_t right_t^T, for each row.
 
     left: [n, tokens, out], right: [n, tokens, in]. Returns u [n, rank, out], v [n, rank, in] and the share of the

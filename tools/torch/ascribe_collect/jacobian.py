@@ -16,9 +16,7 @@ def has_one_output(uses: Sequence[Use]) -> bool:
     return len(uses) == 1 and uses[0].inputs.dim() == 2 and kind_of(uses[0].module) != TABLE
 
 
-def jacobians(
-    encoders: Sequence[LayerEncoder], uses: Sequence[Use], logits: torch.Tensor
-) -> Dict[str, torch.Tensor]:
+def jacobians(encoders: Sequence[LayerEncoder], uses: Sequence[Use], logits: torch.Tensor) -> Dict[str, torch.Tensor]:
     """d logits / d output of each encoder's layer, by name: float32 [rows, classes, out], projected as the layer is.
 
     `uses` has one use for each encoder. Costs a backward pass a class; the graph is kept for more.

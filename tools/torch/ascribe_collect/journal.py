@@ -34,7 +34,7 @@ class Lock:
 
 
 def save(folder: pathlib.Path, content: Dict[str, object]) -> None:
-    """Replaces the journal. What it speaks of has to be on disk already (`sync`): an entry is never ahead of its data."""
+    """Replaces the journal. What it speaks of has to be on disk already (`sync`): it is never ahead of its data."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     unfinished = folder / f"{NAME}.unfinished"
     with open(unfinished, "w", encoding="utf-8") as file:

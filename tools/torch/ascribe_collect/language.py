@@ -48,9 +48,9 @@ def next_token_labels(
             raise ValueError(f"token_mask of shape {list(token_mask.shape)} for tokens of shape {[rows, length]}")
         counts[:, :-1] &= token_mask.to("cpu", torch.bool)[:, 1:]
     if prompt_lengths is not None:
-        lengths = torch.as_tensor(prompt_lengths).expand(packing.examples) if isinstance(prompt_lengths, int) else (
-            torch.as_tensor(prompt_lengths).to("cpu")
-        )
+        lengths = torch.as_tensor(prompt_lengths).to("cpu")
+        if lengths.dim() == 0:
+            lengths = lengths.expand(packing.examples)
         if lengths.shape != (packing.examples,):
             raise ValueError(f"{list(lengths.shape)} prompt lengths for {packing.examples} examples")
         counts[:, :-1] &= within[:, 1:] >= lengths[example.clamp_min(0)][:, 1:]
@@ -63,8 +63,8 @@ def checked_token_labels(labels: torch.Tensor, logits: torch.Tensor) -> torch.Te
     """Labels as int64 [rows, tokens] where the logits are, or a ValueError that says what is wrong with them."""
     if logits.dim() != 3 or logits.shape[:2] != labels.shape or logits.shape[2] < 2:
         raise ValueError(
-            f"logits of shape {list(logits.shape)} for labels of shape {list(labels.shape)}: [rows, tokens, vocabulary] "
-            "and [rows, tokens] are wanted"
+            f"logits of shape {list(logits.shape)} for labels of shape {list(labels.shape)}: "
+            "[rows, tokens, vocabulary] and [rows, tokens] are wanted"
         )
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"labels are {labels.dtype}, but have to be whole numbers")

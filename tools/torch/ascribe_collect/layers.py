@@ -63,7 +63,8 @@ def select_layers(
     chosen = list(known) if names is None else list(names)
     for name in [*chosen, *lookups]:
         if name not in known:
-            raise ValueError(f"no layer that can be collected is named {name!r}; there are: {', '.join(known) or 'none'}")
+            there = ", ".join(known) or "none"
+            raise ValueError(f"no layer that can be collected is named {name!r}; there are: {there}")
     for name in lookups:
         if kind_of(known[name]) != TABLE:
             raise ValueError(f"{name} of lookups is no nn.Embedding")

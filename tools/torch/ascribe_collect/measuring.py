@@ -169,9 +169,7 @@ class Measuring:
         self._take(Batch(rows, uses, gradients, scale, packing, mask, unlabelled=unlabelled))
         return rows
 
-    def _recorded(
-        self, rows: int, measure: Forward, packing: Optional[Packing]
-    ) -> Tuple[Sequence[Use], torch.Tensor]:
+    def _recorded(self, rows: int, measure: Forward, packing: Optional[Packing]) -> Tuple[Sequence[Use], torch.Tensor]:
         """The calls of the layers while `measure` runs the model on `rows` rows, and what it returns.
 
         In a member's first batch it is checked that each example's value depends on that example alone; so it is where
@@ -186,8 +184,8 @@ class Measuring:
         if values.dim() == 0:
             if doubtful:
                 raise ValueError(
-                    f"{min(doubtful)} was given {rows} ids for {rows} rows: whether these are one a row or positions is "
-                    "seen from a loss of one value a row, not from a sum"
+                    f"{min(doubtful)} was given {rows} ids for {rows} rows: whether these are one a row or positions "
+                    "is seen from a loss of one value a row, not from a sum"
                 )
             return uses, values
         leaks = leaking(values, uses, packing)

@@ -20,7 +20,8 @@ class Packing:
     def __init__(self, segments: torch.Tensor):
         segments = torch.as_tensor(segments)
         if segments.dim() != 2 or segments.is_floating_point() or segments.dtype == torch.bool:
-            raise ValueError(f"segments are {segments.dtype} {list(segments.shape)}: whole numbers [rows, tokens] are wanted")
+            given = f"{segments.dtype} {list(segments.shape)}"
+            raise ValueError(f"segments are {given}: whole numbers [rows, tokens] are wanted")
         self.rows, self.tokens = segments.shape
         places: List[List[int]] = []
         for row, numbers in enumerate(segments.tolist()):

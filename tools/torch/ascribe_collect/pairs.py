@@ -48,8 +48,8 @@ class Calls:
         for use, gradient in zip(self.uses, self.gradients):
             if self._is_masked(use) and bool(gradient[~self.mask.to(gradient.device)].any()):
                 raise ValueError(
-                    f"{use.module_name}: the loss depends on tokens that token_mask calls padding: the model has to leave "
-                    "them out"
+                    f"{use.module_name}: the loss depends on tokens that token_mask calls padding: the model has to "
+                    "leave them out"
                 )
         ids = [self._tokens(use, self._ids(use)[..., None], fill=-1)[:, :, 0] for use in self.uses]
         lefts = [self._scaled(use, gradient) for use, gradient in zip(self.uses, self.gradients)]
@@ -130,8 +130,8 @@ class Calls:
         if self.packing is not None:
             if values.dim() < 3 or values.shape[1] != self.packing.tokens or kind_of(use.module) == CONVOLUTION:
                 raise ValueError(
-                    f"{use.module_name} works on {list(use.inputs.shape)}, but packed rows can only be taken apart where "
-                    f"the second dimension is the {self.packing.tokens} tokens"
+                    f"{use.module_name} works on {list(use.inputs.shape)}, but packed rows can only be taken apart "
+                    f"where the second dimension is the {self.packing.tokens} tokens"
                 )
             values = self.packing.apart(values, fill)
         return values.reshape(values.shape[0], -1, values.shape[-1])

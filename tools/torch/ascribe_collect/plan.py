@@ -83,8 +83,8 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.bytes_a_row} of {self.budget} bytes a row and member; inner products of {len(self.agreement.exact)} "
-            f"pairs of rows: {_said(self.agreement)}"
+            f"{self.bytes_a_row} of {self.budget} bytes a row and member; inner products of "
+            f"{len(self.agreement.exact)} pairs of rows: {_said(self.agreement)}"
         ]
         for layer in self.layers:
             lines.append(f"  {layer.name}: {layer.choice}, {layer.choice.bytes_a_row} bytes, {_said(layer.agreement)}")
@@ -304,8 +304,8 @@ def _chosen(candidates: Mapping[str, Mapping[Choice, Agreement]], budget: int) -
         largest = max(chosen, key=lambda name: chosen[name].bytes_a_row)
         raise ValueError(
             f"{budget} bytes a row are too few: the smallest encodings of {len(chosen)} layers take {spent}, of these "
-            f"{largest} {chosen[largest].bytes_a_row}: allow more, take fewer layers (layers=[...]), or only the looking "
-            "up of tables that share their weight (lookups=[...])"
+            f"{largest} {chosen[largest].bytes_a_row}: allow more, take fewer layers (layers=[...]), or only the "
+            "looking up of tables that share their weight (lookups=[...])"
         )
 
     def steps() -> Iterator[Tuple[float, str, Choice]]:

@@ -41,7 +41,8 @@ def adam_divisors(model: nn.Module, optimizer: torch.optim.Optimizer) -> Dict[st
             continue
         moment = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
         if moment is None:
-            raise ValueError(f"{type(optimizer).__name__} keeps no second moments (exp_avg_sq) of {name}: is it an Adam?")
+            kind = type(optimizer).__name__
+            raise ValueError(f"{kind} keeps no second moments (exp_avg_sq) of {name}: is it an Adam?")
         correction = 1 - group["betas"][1] ** float(state["step"])
         root = (moment.detach().to(torch.float32) / correction).sqrt()
         divisors[name] = (root + group["eps"]).sqrt()

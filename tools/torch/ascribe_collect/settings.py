@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 from dataclasses import replace
-from typing import Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Dict, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from .encoding import LayerEncoder
 from .layers import Layer
+from .safetensors_file import TensorReader
 from .sides import Projection
 from .table import TableEncoder
 
@@ -55,6 +58,40 @@ def make_encoder(
             raise ValueError(f"{layer.name} shares its weight with a table: {PROJECTED_VOCABULARY}")
         sides = replace(sides, out=None)
     return LayerEncoder(layer, form, pairs, rank_is_own, sides)
+
+
+def settings_of(path: Union[str, pathlib.Path]) -> Dict[str, object]:
+    """Settings of a `Collector` that writes what a sketch file has: the same layers, encodings, ranks and terms.
+
+    Queries have to be like the rows that they are compared with. Where a query has more different tokens than the
+    rows' `terms`, those with the largest gradients are kept.
+
+    >>> Collector(model, "queries.safetensors", **settings_of("train.safetensors"))          # doctest: +SKIP
+    """
+    tensors = TensorReader(path)
+    try:
+        schema = json.loads(tensors.metadata["schema"])
+        modules = {module["name"]: module for module in schema["modules"]}
+        first = next(iter(modules.values()))
+        ending = "g" if first["encoding"] == "dense" else "u"
+        found: Dict[str, object] = {
+            "layers": list(modules),
+            "lookups": [name for name, module in modules.items() if module["encoding"] == "sparse"],
+            "encoding": {name: module["encoding"] for name, module in modules.items()},
+            "rank": {name: module["rank"] for name, module in modules.items() if "rank" in module},
+            "terms": {name: module["terms"] for name, module in modules.items() if "terms" in module},
+            "shared_input": [name for name, module in modules.items() if module.get("shared_input")],
+            "dtype": tensors.entries["m0.{}.{}".format(first["name"], ending)][0],
+        }
+        projections = {name: module["projection"] for name, module in modules.items() if module.get("projection")}
+        found["projection"] = {
+            name: Projection(each["seed"], each.get("out"), each.get("in")) for name, each in projections.items()
+        }
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise ValueError(f"{path} is no sketch file: {error!r}") from error
+    if "scaling" in schema:
+        found["scaling"] = "adam"
+    return found
 
 
 def check_names(layers: Sequence[Layer], *settings: object) -> None:

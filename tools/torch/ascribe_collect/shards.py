@@ -87,7 +87,8 @@ def merge_shards(
             entries.append(_joined_rows(shards, name, widths, rows))
     entries += _trajectory(shards, trajectory, rows)
     if shards[0].counts:
-        more[FACTOR_COUNTS] = json.dumps({name: sum(shard.counts[name] for shard in shards) for name in shards[0].counts})
+        counts = {name: sum(shard.counts[name] for shard in shards) for name in shards[0].counts}
+        more[FACTOR_COUNTS] = json.dumps(counts)
     _join_keys(shards, keys_path(out))
     write(out, entries, {"ascribe.sketch": "1", "schema": json.dumps(schema, ensure_ascii=False), **more})
     return rows
@@ -117,7 +118,8 @@ def _joined_schema(shards: Sequence[_Shard]) -> Dict[str, object]:
             raise ValueError(f"{shard.path} has another schema than {shards[0].path}")
     modules = []
     for number, module in enumerate(first["modules"]):
-        largest = {key: max(shard.schema["modules"][number][key] for shard in shards) for key in WIDENED if key in module}
+        alike = [shard.schema["modules"][number] for shard in shards]
+        largest = {key: max(each[key] for each in alike) for key in WIDENED if key in module}
         modules.append({**module, **largest})
     return {**first, "modules": modules}
 
@@ -164,7 +166,8 @@ def _trajectory(shards: Sequence[_Shard], trajectory: Optional[TrajectoryLog], r
             raise ValueError(f"{shards[0].path} has a trajectory of its own")
         if trajectory.n_rows != rows:
             raise ValueError(f"a trajectory of {trajectory.n_rows} rows for {rows} rows")
-        return [Entry(name, "F32", values.shape, encode(values, "F32")) for name, values in trajectory.tensors().items()]
+        tensors = trajectory.tensors()
+        return [Entry(name, "F32", values.shape, encode(values, "F32")) for name, values in tensors.items()]
     if not has_own:
         return []
     weights = [shard.tensors.read("trajectory.weight") for shard in shards]

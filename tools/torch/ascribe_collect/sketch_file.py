@@ -89,8 +89,8 @@ class SketchWriter:
         if number < len(self.checkpoints):
             if self.checkpoints[number] != checkpoint:
                 raise ValueError(
-                    f"member {number} was begun as {self.checkpoints[number]}, not as {checkpoint}: go on with the same "
-                    f"members, or delete {self.folder} to collect anew"
+                    f"member {number} was begun as {self.checkpoints[number]}, not as {checkpoint}: go on with the "
+                    f"same members, or delete {self.folder} to collect anew"
                 )
             self.rows = self._last_rows if self._is_restored else self._first_rows
         else:

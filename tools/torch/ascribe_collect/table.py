@@ -157,7 +157,8 @@ class TableEncoder:
         if not bool(same.all()):
             raise RowError(
                 int((~same).nonzero()[0]),
-                f"{self.layer.name}: row {{}} has other tokens than for the first member: the rows are in another order",
+                f"{self.layer.name}: row {{}} has other tokens than for the first member: the rows are in another "
+                "order",
             )
         if not ids.shape[1]:
             return first, sums.new_zeros(len(first), first.shape[1], sums.shape[2])

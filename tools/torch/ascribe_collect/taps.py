@@ -63,7 +63,7 @@ class Taps:
             self._rows, self._uses = None, []
 
     def are_positions(self, names: Set[str]) -> None:
-        """From now on these tables' ids without a dimension for rows are the same for all rows, whatever their number."""
+        """From now on these tables' ids of shape [tokens] are the same for all rows, whatever their number."""
         self._positions |= names
 
     def remove(self) -> None:
@@ -98,9 +98,7 @@ class Taps:
                 "has to be the rows, the last one (of a convolution the last three) the layer's input"
             )
 
-    def _ids_for_rows(
-        self, name: str, ids: torch.Tensor, output: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
+    def _ids_for_rows(self, name: str, ids: torch.Tensor, output: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """A table's ids [rows, ...] and its output for them, given out once for each row where it was one for all."""
         rows = self._rows
         if ids.dim() == 1:

@@ -176,7 +176,6 @@ class Spooled(SketchCase):
         self.assertEqual(sizes[0][0], sizes[0][1])
         self.assertEqual(sizes[1][0], sizes[1][1])
 
-
     def test_memory_is_flat_over_ten_thousand_rows(self):
         """The largest size of a process after 2,000 and 10,000 rows, after the file is written, and after a join."""
         script = pathlib.Path(__file__).with_name("collect_many.py")

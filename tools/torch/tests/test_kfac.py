@@ -62,7 +62,8 @@ class Factors(SketchCase):
 
     def test_without_a_sequence_they_are_the_sums_of_the_sketch(self):
         model, x, y = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), torch.randn(8, 5), torch.arange(8) % 3
-        sketch, _ = self.collect(model, [(y[:3], lambda model: model(x[:3])), (y[3:], lambda model: model(x[3:]))], factors=True)
+        batches = [(y[:3], lambda model: model(x[:3])), (y[3:], lambda model: model(x[3:]))]
+        sketch, _ = self.collect(model, batches, factors=True)
         for name in ("0", "2"):
             u, v = (sketch.tensors[f"m0.{name}.{side}"][:, 0].astype(np.float64) for side in "uv")
             self.assert_close(sketch.tensors[f"m0.{name}.A"], v.T @ v / 8, 1e-6)
@@ -111,9 +112,11 @@ class Factors(SketchCase):
             collector.finish("abcd")
         both = self.read()
         for member, model in enumerate(models):
-            alone, _ = self.collect(model, [(4, lambda model: model(x).square().sum(1))], "alone.safetensors", factors=True)
+            batches = [(4, lambda model: model(x).square().sum(1))]
+            alone, _ = self.collect(model, batches, "alone.safetensors", factors=True)
             for side in "AB":
-                self.assertEqual(both.tensors[f"m{member}.linear.{side}"].tolist(), alone.tensors[f"m0.linear.{side}"].tolist())
+                found, expected = both.tensors[f"m{member}.linear.{side}"], alone.tensors[f"m0.linear.{side}"]
+                self.assertEqual(found.tolist(), expected.tolist())
 
     def test_groups_and_wide_layers_have_none(self):
         model = nn.Sequential(nn.Conv2d(4, 4, 1, groups=2), nn.Flatten(), nn.Linear(8200, 1))

@@ -54,7 +54,8 @@ class Language(SketchCase):
     def padded(self, cuts=(0, 2, 5)):
         for start, end in zip(cuts, cuts[1:]):
             part = slice(start, end)
-            yield (self.labels[part], lambda model, part=part: model(self.tokens[part])), {"token_mask": self.mask[part]}
+            forward = lambda model, part=part: model(self.tokens[part])  # noqa: E731
+            yield (self.labels[part], forward), {"token_mask": self.mask[part]}
 
     def in_one(self):
         forward = lambda model: model(self.packed, self.segments)  # noqa: E731
@@ -99,7 +100,8 @@ class Language(SketchCase):
         model = LanguageModel(tied=False)
         masked, _ = self.collect_tokens(model, self.padded())
         self.assertNotIn(0, masked.tensors["m0.words.ids"])
-        plain, _ = self.collect_tokens(model, [((self.labels, lambda model: model(self.tokens)), {})], "plain.safetensors")
+        calls = [((self.labels, lambda model: model(self.tokens)), {})]
+        plain, _ = self.collect_tokens(model, calls, "plain.safetensors")
         self.assertIn(0, plain.tensors["m0.words.ids"])
         self.assert_close(plain.inner_products(), masked.inner_products())
 
@@ -226,7 +228,7 @@ class HuggingFace(SketchCase):
             from transformers import GPT2Config, GPT2LMHeadModel
         except ImportError:
             self.skipTest("transformers is not installed")
-        config = GPT2Config(vocab_size=17, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+        config = GPT2Config(vocab_size=17, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0)
         model = GPT2LMHeadModel(config).eval()
         tokens = torch.randint(1, 17, (4, 6))
         mask = torch.ones_like(tokens)

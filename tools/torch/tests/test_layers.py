@@ -60,9 +60,7 @@ class Layers(SketchCase):
         entries = [(entry["name"], entry["in"], entry["bias"]) for entry in sketch.schema["modules"]]
         self.assertEqual(entries, [("0", 6, True), ("4", 4, False)])
         self.assertTrue(any("2: left out, the weight is frozen" in remark for remark in report.remarks), report)
-        single = [
-            weight_gradients([model[0], model[4]], model(x[row : row + 1]).square().sum()) for row in range(4)
-        ]
+        single = [weight_gradients([model[0], model[4]], model(x[row : row + 1]).square().sum()) for row in range(4)]
         self.assert_close(sketch.inner_products(), inner_products(single))
         for parameter in model.parameters():
             parameter.requires_grad_(False)

@@ -19,9 +19,8 @@ SCRIPT = pathlib.Path(__file__).with_name("collect_slowly.py")
 
 class Resumed(SketchCase):
     def run_script(self, path, kill_at, *settings):
-        return subprocess.run(
-            [sys.executable, str(SCRIPT), str(path), str(kill_at), *settings], capture_output=True, text=True, timeout=300
-        )
+        command = [sys.executable, str(SCRIPT), str(path), str(kill_at), *settings]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     def test_a_killed_collection_ends_in_the_same_bytes(self):
         whole = self.folder / "whole.safetensors"

@@ -4,7 +4,7 @@ import unittest
 
 import torch
 
-from ascribe_collect import Collector, Projection
+from ascribe_collect import Collector, Projection, settings_of
 from ascribe_collect.projection import rademacher
 from example_models import LanguageModel, Transformer
 from sketch_case import SketchCase
@@ -44,6 +44,30 @@ class ByName(SketchCase):
             with self.subTest(text=text), self.assertRaisesRegex(ValueError, text):
                 Collector(model, self.folder / "sketch.safetensors", **settings)
         self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_queries_are_like_the_rows(self):
+        for tied, more in ((False, {}), (True, {"lookups": ["words"]}), (True, {"projection": Projection(2, 4, 4)})):
+            model, rows, query = LanguageModel(tied=tied), torch.randint(1, 13, (4, 6)), torch.tensor([[3, 3, 4, 3]])
+
+            def collect(name, tokens, model=model, **settings):
+                with Collector(model, self.folder / name, **settings) as collector:
+                    collector.member(run=0, epoch=1)
+                    collector.add_tokens(tokens, lambda model: model(tokens))
+                    collector.finish(map(str, range(len(tokens))))
+                return self.read(name)
+
+            encoding = {"blocks.0.up": "dense"}
+            train = collect("train.safetensors", rows, rank={"words": 3}, encoding=encoding, dtype="BF16", **more)
+            alike = collect("query.safetensors", query, **settings_of(self.folder / "train.safetensors"))
+            self.assertEqual(alike.schema, train.schema)
+            own = collect("own.safetensors", query)
+            self.assertNotEqual(own.schema, train.schema)
+
+    def test_settings_of_what_is_no_sketch_are_refused(self):
+        path = self.folder / "plain.safetensors"
+        path.write_bytes(b"\x02" + b"\0" * 7 + b"{}")
+        with self.assertRaisesRegex(ValueError, "plain.safetensors is no sketch file"):
+            settings_of(path)
 
     def test_a_projection_for_all_leaves_vocabularies_as_they_are(self):
         for tied in (True, False):

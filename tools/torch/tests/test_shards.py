@@ -42,7 +42,8 @@ class Shards(SketchCase):
         paths = [self.folder / f"{count}.{index}.safetensors" for index in range(count)]
         context = multiprocessing.get_context("spawn")
         processes = [
-            context.Process(target=collect_shard, args=(path, index, count, settings)) for index, path in enumerate(paths)
+            context.Process(target=collect_shard, args=(path, index, count, settings))
+            for index, path in enumerate(paths)
         ]
         for process in processes:
             process.start()

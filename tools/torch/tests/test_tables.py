@@ -69,7 +69,8 @@ class Tables(SketchCase):
 
     def test_inner_products_are_those_of_single_backward_passes(self):
         sketch, report = self.collect(self.model, self.batches(), rank=5)
-        self.assert_close(sketch.inner_products(), inner_products(single(self.model, self.layers, self.tokens, self.labels)))
+        expected = inner_products(single(self.model, self.layers, self.tokens, self.labels))
+        self.assert_close(sketch.inner_products(), expected)
         different = max(len(set(row.tolist())) for row in self.tokens)
         expected = {"name": "words", "out": 6, "in": 11, "bias": False, "encoding": "sparse", "rank": 5}
         self.assertEqual(sketch.schema["modules"][0], {**expected, "terms": different, "projection": None})
@@ -228,7 +229,10 @@ class Shared(SketchCase):
         model = nn.ModuleDict({"first": nn.Embedding(5, 3), "second": nn.Embedding(5, 3)})
         model["second"].weight = model["first"].weight
         ids = torch.randint(5, (4, 3))
-        loss = lambda model, ids=ids: (model["first"](ids) * model["second"](ids + 0).cos()).square().sum((1, 2))  # noqa
+
+        def loss(model, ids=ids):
+            return (model["first"](ids) * model["second"](ids + 0).cos()).square().sum((1, 2))
+
         sketch, _ = self.collect(model, [(4, loss)], rank=3)
         expected = [
             [torch.autograd.grad(loss(model, row[None]).sum(), model["first"].weight)[0].double()] for row in ids
