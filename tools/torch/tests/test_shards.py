@@ -149,6 +149,25 @@ class Shards(SketchCase):
             self.assertFalse([path for path in self.folder.iterdir() if path.name.startswith("out.safetensors")])
         self.assertEqual(merge_shards([first, second], out), 4)
 
+    def test_ranks_are_widened(self):
+        """A layer that the rows of one shard do not call, and those of the other call twice."""
+        model = torch.nn.ModuleDict({"always": torch.nn.Linear(4, 4), "sometimes": torch.nn.Linear(4, 4)})
+        x = torch.randn(2, 4)
+        once = lambda model: model["always"](x).square().sum(1)  # noqa: E731
+        more = lambda model: model["sometimes"](model["sometimes"](model["always"](x))).square().sum(1)  # noqa: E731
+        paths = []
+        for index, loss in enumerate((once, more)):
+            self.collect(model, [(2, loss)], f"{index}.safetensors", finish={"metadata": [{}, {}]})
+            paths.append(self.folder / f"{index}.safetensors")
+        (self.folder / "1.keys.jsonl").write_text('{"key": "r2"}\n{"key": "r3"}\n')
+        merge_shards(paths, self.folder / "joined.safetensors")
+        joined, shards = self.read("joined.safetensors"), [self.read(path.name) for path in paths]
+        self.assertEqual([shard.schema["modules"][1]["rank"] for shard in shards], [1, 2])
+        self.assertEqual(joined.schema, shards[1].schema)
+        for name in ("always", "sometimes"):
+            apart = np.concatenate([shard.gradient(name) for shard in shards])
+            np.testing.assert_array_equal(joined.gradient(name), apart)
+
     def test_rows_of_shards(self):
         for rows, count in ((10, 3), (2, 4), (7, 1)):
             together = [row for index in range(count) for row in shard_rows(rows, index, count)]
