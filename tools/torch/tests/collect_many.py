@@ -10,7 +10,7 @@ from torch import nn
 from ascribe_collect import Collector, merge_shards
 from example_models import LanguageModel
 
-ROWS, BATCH = 10_000, 50
+ROWS, BATCH = 10_000, 100
 
 
 class Model(nn.Module):
@@ -18,7 +18,7 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.language, self.look = LanguageModel(vocabulary=40, width=16, tied=False), nn.Conv2d(1, 4, 3)
+        self.language, self.look = LanguageModel(vocabulary=40, width=16, tied=False, blocks=1), nn.Conv2d(1, 4, 3)
 
     def forward(self, tokens):
         logits = self.language(tokens)
