@@ -7,6 +7,7 @@ use super::audit::AuditArguments;
 use super::catalog_check::CHECK_CATALOG_VERB;
 use super::compact::CompactArguments;
 use super::completions::CompletionsArguments;
+use super::convert::ConvertArguments;
 use super::create::CreateArguments;
 use super::delete::DeleteArguments;
 use super::demo::DemoArguments;
@@ -55,6 +56,7 @@ pub(super) enum Verb {
     Create(CreateArguments),
     Ingest(IngestArguments),
     Import(ImportArguments),
+    Convert(ConvertArguments),
     Query(QueryArguments),
     #[cfg(feature = "bert")]
     TrainHead(TrainHeadArguments),

@@ -29,8 +29,8 @@ pub(super) struct CreateArguments {
     /// smaller values than f32
     #[arg(long, value_name = "ENCODER", required_unless_present = "sketch")]
     encoder: Option<String>,
-    /// A column of gradient sketches, called "sketch": a JSON file with their schema (as in the sketch files of a collector),
-    /// with ":f16", ":bf16" or ":int8" behind it to store smaller values than f32
+    /// A column of gradient sketches, called "sketch": a JSON file with their schema (as in the sketch files of a collector,
+    /// or from "ascribe convert" for those of another tool), with ":f16", ":bf16" or ":int8" behind it to store smaller values than f32
     #[arg(long, value_name = "SCHEMA.json")]
     sketch: Option<String>,
     /// Declare a metadata field that filters may use; types: text, integer, float, boolean, timestamp

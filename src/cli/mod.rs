@@ -12,6 +12,7 @@
 //! | `catalog_check.rs` | checking a catalog in a child process that may die; `check-catalog` |
 //! | `compact.rs` | `compact`: few large segments instead of many small ones |
 //! | `completions.rs` | `completions`: for the shell |
+//! | `convert.rs` | `convert`: folders of other tools as files of this one |
 //! | `create.rs` | `create`: a new store |
 //! | `damping_search.rs` | choosing a damping by what retrained models said |
 //! | `delete.rs` | `delete`: rows by key or predicate |
@@ -22,6 +23,7 @@
 //! | `eval_lds.rs` | `eval lds`: how far scores agree with retrained models |
 //! | `failure.rs` | errors as text and exit codes |
 //! | `fit.rs` | `fit`: a curvature over the gradients of a column |
+//! | `foreign_folder.rs` | folders of other tools: how they are named, and their files opened |
 //! | `gradient_arguments.rs` | names of curvatures, files of queries |
 //! | `import.rs` | `import`: rows whose vectors are ready |
 //! | `ingest.rs` | `ingest`: documents in, resumable |
@@ -51,6 +53,7 @@ mod audit;
 mod catalog_check;
 mod compact;
 mod completions;
+mod convert;
 mod create;
 #[cfg(feature = "bert")]
 mod damping_search;
@@ -63,6 +66,7 @@ mod eval_labels;
 mod eval_lds;
 mod failure;
 mod fit;
+mod foreign_folder;
 mod gradient_arguments;
 mod import;
 mod ingest;

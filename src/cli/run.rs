@@ -61,6 +61,7 @@ fn dispatch(verb: Verb, session: &mut Session<'_>) -> Result<(), Failure> {
         Verb::Alter(arguments) => arguments.run(session),
         Verb::Ingest(arguments) => arguments.run(session),
         Verb::Import(arguments) => arguments.run(session),
+        Verb::Convert(arguments) => arguments.run(session),
         Verb::Query(arguments) => arguments.run(session),
         #[cfg(feature = "bert")]
         Verb::TrainHead(arguments) => arguments.run(session),

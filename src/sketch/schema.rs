@@ -117,6 +117,9 @@ struct Written {
     /// By what gradients were divided, such as the fourth root of Adam's second moment; not if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scaling: Option<String>,
+    /// The tool that gradients were imported from, with its projection and scale; absent where a collector took them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
 }
 
 impl SketchSchema {
@@ -146,7 +149,26 @@ impl SketchSchema {
     ) -> Result<Self, SketchSchemaError> {
         let members = u32::try_from(checkpoints.len()).unwrap_or(u32::MAX);
         let (loss, labels) = (loss.to_owned(), labels.to_owned());
-        Self::new(Written { members, checkpoints, loss, labels, modules, scaling: None })
+        Self::new(Written { members, checkpoints, loss, labels, modules, scaling: None, origin: None })
+    }
+
+    /// The same for gradients of another tool: `origin` says which, and how it projected and scaled them; `scaling` by what
+    /// they were divided. Gradients of two origins are never compared.
+    ///
+    /// ```
+    /// use ascribe::sketch::SketchSchema;
+    /// let text = r#"{"members": 1, "checkpoints": [{"run": 0, "epoch": 0}], "loss": "l", "labels": "true",
+    ///   "modules": [{"name": "net.0", "out": 1, "in": 9, "encoding": "dense"}]}"#;
+    /// let schema = SketchSchema::parse(text).unwrap();
+    /// let other = schema.clone().with_origin("a tool", None);
+    /// assert_eq!(other.origin(), Some("a tool"));
+    /// assert_ne!(other.fingerprint(), schema.fingerprint());
+    /// ```
+    #[must_use]
+    pub fn with_origin(mut self, origin: &str, scaling: Option<&str>) -> Self {
+        self.written.origin = Some(origin.to_owned());
+        self.written.scaling = scaling.map(str::to_owned);
+        self
     }
 
     fn new(written: Written) -> Result<Self, SketchSchemaError> {
@@ -209,6 +231,11 @@ impl SketchSchema {
     /// Whether the gradients are those of true labels or of labels that the model drew.
     pub fn labels(&self) -> &str {
         &self.written.labels
+    }
+
+    /// The tool that the gradients were imported from; `None` where a collector took them.
+    pub fn origin(&self) -> Option<&str> {
+        self.written.origin.as_deref()
     }
 }
 

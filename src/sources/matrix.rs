@@ -19,11 +19,27 @@ pub(super) enum Stored {
 }
 
 impl Stored {
-    fn size_bytes(self) -> usize {
+    pub(super) fn size_bytes(self) -> usize {
         match self {
             Self::F64 => 8,
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    /// Appends the values in `data` in single precision; one of double precision may not be finite then.
+    pub(super) fn append(self, data: &[u8], out: &mut Vec<f32>) {
+        match self {
+            Self::F32 => out.extend(data.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value))),
+            Self::F16 => {
+                out.extend(data.as_chunks().0.iter().map(|value| f16::from_le_bytes(*value).to_f32()));
+            }
+            Self::BF16 => {
+                out.extend(data.as_chunks().0.iter().map(|value| bf16::from_le_bytes(*value).to_f32()));
+            }
+            Self::F64 => {
+                out.extend(data.as_chunks().0.iter().map(|value| f64::from_le_bytes(*value) as f32));
+            }
         }
     }
 }
@@ -133,20 +149,13 @@ impl<'a> Matrix<'a> {
         let end = first.checked_add(count).filter(|end| *end <= self.rows).ok_or_else(missing)?;
         let row_bytes = self.width * self.stored.size_bytes();
         let data = self.data.get(first * row_bytes..end * row_bytes).ok_or_else(missing)?;
-        match self.stored {
-            Stored::F32 => out.extend(data.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value))),
-            Stored::F16 => {
-                out.extend(data.as_chunks().0.iter().map(|value| f16::from_le_bytes(*value).to_f32()));
-            }
-            Stored::BF16 => {
-                out.extend(data.as_chunks().0.iter().map(|value| bf16::from_le_bytes(*value).to_f32()));
-            }
-            Stored::F64 => {
-                out.reserve(count * self.width);
-                for (index, value) in data.as_chunks().0.iter().enumerate() {
-                    out.push(self.narrowed(f64::from_le_bytes(*value), first, index)?);
-                }
-            }
+        if self.stored != Stored::F64 {
+            self.stored.append(data, out);
+            return Ok(());
+        }
+        out.reserve(count * self.width);
+        for (index, value) in data.as_chunks().0.iter().enumerate() {
+            out.push(self.narrowed(f64::from_le_bytes(*value), first, index)?);
         }
         Ok(())
     }

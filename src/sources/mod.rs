@@ -17,6 +17,7 @@
 //! | `error.rs` | everything that can be wrong with an input |
 //! | `fields.rs` | which fields are key, text and vector, and their checks |
 //! | `folder.rs` | the inputs in a folder, and saved datasets |
+//! | `foreign/` | folders of other attribution tools |
 //! | `json.rs` | strict JSON values: no name twice, bounded |
 //! | `json_lines.rs` | JSONL: one object a line |
 //! | `lines.rs` | bounded lines that count, hash and skip |
@@ -38,6 +39,7 @@ mod document;
 mod error;
 mod fields;
 mod folder;
+mod foreign;
 mod json;
 mod json_lines;
 mod lines;
@@ -58,6 +60,10 @@ pub use document::{Document, Place, Position};
 pub use error::SourceError;
 pub use fields::FieldNames;
 pub use folder::{FolderListing, list_folder};
+pub use foreign::{
+    ForeignError, ForeignFactor, ForeignFactors, ForeignFiles, ForeignGradients, ForeignModule,
+    ForeignOptions, ForeignOrigin, ForeignScores, ForeignTool,
+};
 pub use json_lines::JsonLines;
 pub use matrix::Matrix;
 pub use open::{InputFormat, Opened, Resumed, from_reader, open_path};

@@ -42,24 +42,45 @@ impl<'a> Matrix<'a> {
     /// # }
     /// ```
     pub fn from_npy(bytes: &'a [u8], name: &str) -> Result<Self, SourceError> {
+        let array = NpyArray::new(bytes, name)?;
+        let stored = array.real(name)?;
+        Matrix::new(name, stored, &array.shape, array.data)
+    }
+}
+
+/// An array of an npy file: what its header says, and the bytes behind it.
+pub(super) struct NpyArray<'a> {
+    /// Type of the values, such as `<f4`.
+    pub(super) kind: &'a str,
+    /// Sizes, the slowest first.
+    pub(super) shape: Vec<u64>,
+    /// The values, not yet compared with the shape.
+    pub(super) data: &'a [u8],
+}
+
+impl<'a> NpyArray<'a> {
+    /// The array in `bytes`, a whole npy file in C order.
+    pub(super) fn new(bytes: &'a [u8], name: &str) -> Result<Self, SourceError> {
         let (text, start) = header_text(bytes).map_err(|problem| problem.of(name, 0))?;
         let header = Literal { text, offset: 0 }.header().map_err(|problem| problem.of(name, start))?;
-        let stored = match header.kind {
-            "<f4" => Stored::F32,
-            "<f2" => Stored::F16,
-            "<f8" => Stored::F64,
-            other => {
-                return Err(SourceError::MatrixType {
-                    input: name.to_owned(),
-                    found: format!("{:?}", shortened(other)),
-                    accepted: "float32, float16 or float64",
-                });
-            }
-        };
         if header.fortran_order {
             return Err(SourceError::FortranOrder { input: name.to_owned() });
         }
-        Matrix::new(name, stored, &header.shape, &bytes[start + text.len()..])
+        Ok(Self { kind: header.kind, shape: header.shape, data: &bytes[start + text.len()..] })
+    }
+
+    /// The type of values that are real numbers.
+    pub(super) fn real(&self, name: &str) -> Result<Stored, SourceError> {
+        match self.kind {
+            "<f4" => Ok(Stored::F32),
+            "<f2" => Ok(Stored::F16),
+            "<f8" => Ok(Stored::F64),
+            other => Err(SourceError::MatrixType {
+                input: name.to_owned(),
+                found: format!("{:?}", shortened(other)),
+                accepted: "float32, float16 or float64",
+            }),
+        }
     }
 }
 

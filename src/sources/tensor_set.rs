@@ -93,7 +93,7 @@ impl<'a> TensorSet<'a> {
     }
 
     /// The tensor of this name; `None` if there is none, or none of a type that is read.
-    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'a>> {
         let view = self.tensors.tensor(name).ok()?;
         let element = element_of(&view)?;
         Some(Tensor {

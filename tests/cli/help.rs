@@ -1,5 +1,8 @@
 //! Help: what is printed works.
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::scene::{Scene, VERBS, floats, npy};
 
 /// The commands under `Example` in the help of a verb.
@@ -13,6 +16,17 @@ fn made_for(arguments: &[&str]) -> Scene {
     let place = Scene::new();
     match arguments {
         ["fit", ..] => place.with_models(),
+        ["convert", ..] => {
+            let index =
+                PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/importers/bergson/whole");
+            fs::create_dir(place.path("index")).expect("a folder can be made");
+            for name in ["info.json", "gradients.bin", "config.yaml", "processor_config.yaml"] {
+                fs::copy(index.join(name), place.path("index").join(name)).expect("a file can be copied");
+            }
+            let keys: String = (0..12).map(|row| format!("{{\"key\": \"r{row}\"}}\n")).collect();
+            place.write("rows.jsonl", keys);
+            place
+        }
         ["score" | "self", ..] => {
             let place = place.with_models();
             place.run(&["fit", "models"]).ok();

@@ -54,6 +54,7 @@ pub(crate) const VERBS: &[&str] = &[
     "alter",
     "ingest",
     "import",
+    "convert",
     "query",
     #[cfg(feature = "bert")]
     "train-head",
