@@ -118,9 +118,7 @@ fn gradients_of_each_tool_become_scores_of_queries() {
 #[test]
 fn a_store_without_a_sketch_column_gets_one() {
     let scene = Scene::new();
-    scene.json(&["create", "words", "--encoder", "hashed:8"]);
     // Without keys those of the log are the keys.
-    scene.json(&["alter", "words", "--add-column", "v=vectors:2"]);
     scene.json(&["create", "points", "--encoder", "vectors:2"]);
     let report = scene.json(&["import", "points", "--from", "logix", "@logix/whole"]);
     assert_eq!(report["rows_imported"], Value::from(12), "{report}");

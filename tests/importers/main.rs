@@ -10,6 +10,10 @@
 //! | `numbers.rs` | products of gradients, scores and factors against those of the tools |
 //! | `refusals.rs` | what cannot be undone, does not fit or is a pickle |
 
+// A test ends with a panic; clippy knows that only of functions that are tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[cfg(feature = "cli")]
 mod command_line;
 mod damage;
 mod folder;

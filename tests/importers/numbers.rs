@@ -68,6 +68,28 @@ fn trak_keeps_gradients_of_the_margin_that_become_those_of_the_loss() {
 }
 
 #[test]
+fn converted_gradients_of_two_tools_point_the_same_way() {
+    let (of_trak, of_bergson) = (Folder::read("trak/whole"), Folder::read("bergson/whole"));
+    let of_trak = of_trak.gradients(ForeignTool::Trak).unwrap();
+    let of_bergson = of_bergson.gradients(ForeignTool::Bergson).unwrap();
+    for row in 0..of_trak.rows() {
+        let (mut theirs, mut by_module) = (Vec::new(), Vec::new());
+        of_trak.read_row(row, &mut theirs);
+        of_bergson.read_row(row, &mut by_module);
+        // TRAK has a module's weights, then its biases; bergson the bias behind the weights of each output.
+        let mut ours = Vec::new();
+        for (module, inputs) in [(&by_module[..35], 6), (&by_module[35..], 5)] {
+            let outputs = || module.chunks(inputs + 1);
+            ours.extend(outputs().flat_map(|output| &output[..inputs]));
+            ours.extend(outputs().map(|output| output[inputs]));
+        }
+        let largest = ours.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        let is_near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * largest;
+        assert!(largest > 0.0 && ours.iter().zip(&theirs).all(is_near), "row {row}: {ours:?}, {theirs:?}");
+    }
+}
+
+#[test]
 fn trak_keeps_scores_with_rows_first() {
     let (folder, tool) = (Folder::read("trak/projected"), ForeignTool::Trak);
     let options = ForeignOptions { experiment: Some("test".to_owned()), ..ForeignOptions::default() };

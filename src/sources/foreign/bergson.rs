@@ -8,20 +8,13 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::file_names::bergson::{CONFIGURATION, GRADIENTS, INFO, PROCESSOR};
 use super::files::ForeignFile;
-use super::gradients::{GradientBytes, RowStarts};
+use super::gradients::GradientBytes;
 use super::yaml::Settings;
 use super::{ForeignError, ForeignFiles, ForeignGradients, ForeignModule, ForeignOrigin, ForeignTool};
 use crate::sources::error::shortened;
 use crate::sources::matrix::Stored;
-
-const INFO: &str = "info.json";
-const GRADIENTS: &str = "gradients.bin";
-const PROCESSOR: &str = "processor_config.yaml";
-const CONFIGURATION: &str = "config.yaml";
-
-/// The files that are read.
-pub(super) const READ: [&str; 4] = [INFO, GRADIENTS, PROCESSOR, CONFIGURATION];
 
 /// The version of its random matrices that this layout goes with.
 const PROJECTION_VERSION: &str = "2";
@@ -100,13 +93,7 @@ pub(super) fn gradients<'a>(files: &ForeignFiles<'a>) -> Result<ForeignGradients
         tool,
         modules,
         runs: vec![0],
-        members: vec![GradientBytes {
-            files: vec![values.bytes],
-            stored,
-            starts: RowStarts::Every(row_bytes),
-            runs: vec![0..row_bytes],
-            factors: vec![1.0],
-        }],
+        members: vec![GradientBytes::in_sequence(values.bytes, stored, row_bytes, vec![1.0])],
         rows,
         origin: ForeignOrigin {
             loss,

@@ -2,8 +2,10 @@
 
 use thiserror::Error;
 
-use super::pickle::CONVERSION;
 use crate::sources::SourceError;
+
+/// How a user turns a pickle into safetensors: torch's own restricted loader, names of nested tables joined by dots.
+const CONVERSION: &str = "python -c \"import sys, torch, safetensors.torch as s; f = lambda n, v: {n or 'tensor': v.contiguous()} if torch.is_tensor(v) else {a: b for k in v for a, b in f(f'{n}.{k}'.strip('.'), v[k]).items()}; s.save_file(f('', torch.load(sys.argv[1], map_location='cpu', weights_only=True)), sys.argv[2])\" IN.pt OUT.safetensors";
 
 /// A folder of another tool that is refused whole.
 #[derive(Debug, Error)]
@@ -36,7 +38,7 @@ pub enum ForeignError {
         /// The file.
         file: String,
         /// Bytes that it has to have.
-        expected_bytes: u128,
+        expected_bytes: u64,
         /// Bytes that it has.
         got_bytes: u64,
         /// What says so.

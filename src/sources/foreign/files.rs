@@ -54,7 +54,7 @@ impl<'a> ForeignFiles<'a> {
     }
 
     /// Paths of all files, sorted.
-    pub(super) fn present(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn present(&self) -> impl Iterator<Item = &str> + Clone {
         self.present.iter().map(String::as_str)
     }
 
@@ -70,7 +70,7 @@ impl<'a> ForeignFiles<'a> {
     }
 
     pub(super) fn missing(&self, path: &str, tool: ForeignTool) -> ForeignError {
-        let remedy = match ForeignTool::of_files(self) {
+        let remedy = match ForeignTool::of_paths(self.present()) {
             Some(other) if other != tool => {
                 format!("the folder looks like one of {0}: say --from {0}", other.name())
             }
@@ -172,7 +172,7 @@ impl<'a> ForeignFile<'a> {
         refuse_pickle(&self.name, self.bytes)?;
         Err(ForeignError::Length {
             file: self.name.clone(),
-            expected_bytes: expected,
+            expected_bytes: u64::try_from(expected).unwrap_or(u64::MAX),
             got_bytes: self.bytes.len() as u64,
             described_by: described_by.to_owned(),
         })

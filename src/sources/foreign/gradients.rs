@@ -70,7 +70,13 @@ pub(super) enum RowStarts {
     Listed(Vec<(u32, usize)>),
 }
 
-impl GradientBytes<'_> {
+impl<'a> GradientBytes<'a> {
+    /// Rows of `row_bytes` bytes, one after the other.
+    pub(super) fn in_sequence(data: &'a [u8], stored: Stored, row_bytes: usize, factors: Vec<f32>) -> Self {
+        let runs = std::iter::once(0..row_bytes).collect();
+        Self { files: vec![data], stored, starts: RowStarts::Every(row_bytes), runs, factors }
+    }
+
     fn append(&self, row: usize, out: &mut Vec<f32>) {
         let (file, start) = match &self.starts {
             RowStarts::Every(bytes) => (0, row * bytes),

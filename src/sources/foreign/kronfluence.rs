@@ -4,29 +4,18 @@
 //! A score is g_q^T H^-1 g_x with g_q the gradient of the task's measurement: a proponent is positive where the measurement is
 //! a loss, and negative where it is higher for better answers, such as a margin.
 
+use super::file_names::kronfluence::{ACTIVATION_COUNTS, ACTIVATIONS, GRADIENT_COUNTS, GRADIENTS, SCORES};
 use super::files::ForeignFile;
 use super::scores::{ForeignScores, ScoreParts};
 use super::{ForeignError, ForeignFiles, ForeignTool};
 use crate::sources::error::{listed, shortened};
 use crate::sources::tensor_set::{Tensor, TensorElement, TensorSet};
 
-const SCORES: &str = "pairwise_scores.safetensors";
-const ACTIVATIONS: &str = "activation_covariance.safetensors";
-const GRADIENTS: &str = "gradient_covariance.safetensors";
-const ACTIVATION_COUNTS: &str = "num_activation_covariance_processed.safetensors";
-const GRADIENT_COUNTS: &str = "num_gradient_covariance_processed.safetensors";
-
 /// The tensor with the scores of all modules together.
 const ALL_MODULES: &str = "all_modules";
 
 /// How far an entry of a factor may lie from the one across the diagonal, as a share of the largest.
 const SYMMETRY_TOLERANCE: f64 = 1e-3;
-
-/// Whether the file at `path` is read.
-pub(super) fn reads(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    [SCORES, ACTIVATIONS, GRADIENTS, ACTIVATION_COUNTS, GRADIENT_COUNTS].contains(&name)
-}
 
 pub(super) fn scores<'a>(
     files: &ForeignFiles<'a>,

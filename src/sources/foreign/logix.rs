@@ -10,37 +10,18 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::file_names::logix::{chunk_of, metadata, values};
 use super::files::{ForeignFile, refused};
 use super::gradients::{GradientBytes, RowStarts};
 use super::{ForeignError, ForeignFiles, ForeignGradients, ForeignModule, ForeignOrigin, ForeignTool};
 use crate::sources::error::shortened;
 use crate::sources::matrix::Stored;
 
-const CHUNK_START: &str = "log_rank_";
-const CHUNK_END: &str = ".mmap";
-const METADATA_END: &str = "_metadata.json";
-
 /// The kind of log that holds gradients.
 const GRADIENT: &str = "grad";
 
 /// What LogIX calls the middle one of the three maps that it adds to a module.
 const LOW_RANK_END: &str = ".logix_lora_B";
-
-/// Whether the file at `path` is a chunk of a log.
-pub(super) fn is_chunk(path: &str) -> bool {
-    path.strip_suffix(CHUNK_END).is_some_and(|stem| place_of(stem).is_some())
-}
-
-/// Whether the file at `path` is read.
-pub(super) fn reads(path: &str) -> bool {
-    is_chunk(path) || path.strip_suffix(METADATA_END).is_some_and(|stem| place_of(stem).is_some())
-}
-
-/// Rank and chunk that a name tells.
-fn place_of(stem: &str) -> Option<(u32, u32)> {
-    let (rank, chunk) = stem.strip_prefix(CHUNK_START)?.split_once("_chunk_")?;
-    Some((rank.parse().ok()?, chunk.parse().ok()?))
-}
 
 /// One row of a chunk.
 #[derive(Deserialize)]
@@ -77,10 +58,8 @@ struct Rows<'a> {
 pub(super) fn gradients<'a>(files: &ForeignFiles<'a>) -> Result<ForeignGradients<'a>, ForeignError> {
     let tool = ForeignTool::Logix;
     let mut rows = Rows::default();
-    for stem in chunks_of(files)? {
-        let values = files.required(&format!("{stem}{CHUNK_END}"), tool)?;
-        let metadata = files.required(&format!("{stem}{METADATA_END}"), tool)?;
-        rows.add(&values, &metadata)?;
+    for chunk in chunks_of(files)? {
+        rows.add(&files.required(&values(chunk), tool)?, &files.required(&metadata(chunk), tool)?)?;
     }
     let Rows { files: chunks, starts, keys, layout } = rows;
     let layout = layout.ok_or_else(|| refused(files.folder(), "holds no rows"))?;
@@ -125,33 +104,28 @@ pub(super) fn gradients<'a>(files: &ForeignFiles<'a>) -> Result<ForeignGradients
     })
 }
 
-/// The names of all chunks without their ends, rank by rank. A chunk that lacks one of its two files is among them.
-fn chunks_of(files: &ForeignFiles<'_>) -> Result<Vec<String>, ForeignError> {
-    let stem = |path: &str| {
-        let stem = path.strip_suffix(METADATA_END).or_else(|| path.strip_suffix(CHUNK_END))?;
-        place_of(stem)
-    };
-    let mut places: Vec<(u32, u32)> = files.present().filter_map(stem).collect();
-    places.sort_unstable();
-    places.dedup();
-    if places.is_empty() {
-        return Err(files.missing("log_rank_0_chunk_0.mmap", ForeignTool::Logix));
+/// Rank and number of all chunks, in order. A chunk that lacks one of its two files is among them.
+fn chunks_of(files: &ForeignFiles<'_>) -> Result<Vec<(u32, u32)>, ForeignError> {
+    let mut chunks: Vec<(u32, u32)> = files.present().filter_map(chunk_of).collect();
+    chunks.sort_unstable();
+    chunks.dedup();
+    if chunks.is_empty() {
+        return Err(files.missing(&values((0, 0)), ForeignTool::Logix));
     }
-    let name = |(rank, chunk): (u32, u32)| format!("{CHUNK_START}{rank}_chunk_{chunk}");
     let mut expected = (0, 0);
-    for place in &places {
-        if place.0 > expected.0 {
-            expected = (place.0, 0);
+    for chunk in &chunks {
+        if chunk.0 > expected.0 {
+            expected = (chunk.0, 0);
         }
-        if *place != expected {
+        if *chunk != expected {
             return Err(ForeignError::Missing {
-                file: format!("{}/{}{CHUNK_END}", files.folder(), name(expected)),
+                file: format!("{}/{}", files.folder(), values(expected)),
                 remedy: "chunks are numbered without a gap; check whether the folder is complete".to_owned(),
             });
         }
         expected.1 += 1;
     }
-    Ok(places.into_iter().map(name).collect())
+    Ok(chunks)
 }
 
 impl<'a> Rows<'a> {

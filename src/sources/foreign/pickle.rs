@@ -5,9 +5,6 @@
 
 use super::ForeignError;
 
-/// How a user turns one into safetensors: torch's own restricted loader, names of nested tables joined by dots.
-pub(super) const CONVERSION: &str = "python -c \"import sys, torch, safetensors.torch as s; f = lambda n, v: {n or 'tensor': v.contiguous()} if torch.is_tensor(v) else {a: b for k in v for a, b in f(f'{n}.{k}'.strip('.'), v[k]).items()}; s.save_file(f('', torch.load(sys.argv[1], map_location='cpu', weights_only=True)), sys.argv[2])\" IN.pt OUT.safetensors";
-
 /// Bytes in which the first member of an archive is named.
 const ARCHIVE_HEAD_BYTES: usize = 512;
 

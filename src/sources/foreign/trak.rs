@@ -10,38 +10,19 @@
 
 use serde::Deserialize;
 
+use super::file_names::trak::{
+    EXPERIMENT_END, GRADIENTS, IS_FEATURIZED, METADATA, OUT_TO_LOSS, SCORES_END, SCORES_START, is_number,
+};
 use super::files::{ForeignFile, refused};
-use super::gradients::{GradientBytes, RowStarts};
+use super::gradients::GradientBytes;
 use super::scores::{ForeignScores, ScoreParts};
 use super::{
     ForeignError, ForeignFiles, ForeignGradients, ForeignModule, ForeignOptions, ForeignOrigin, ForeignTool,
 };
 use crate::sources::error::{listed, shortened};
 
-const METADATA: &str = "metadata.json";
-const GRADIENTS: &str = "grads.mmap";
-const OUT_TO_LOSS: &str = "out_to_loss.mmap";
-const IS_FEATURIZED: &str = "_is_featurized.mmap";
-const EXPERIMENT_END: &str = "_grads.mmap";
-
 /// Bytes of one value of `_is_featurized.mmap`.
 const MARK_BYTES: usize = 4;
-
-/// Whether the file at `path` is read.
-pub(super) fn reads(path: &str) -> bool {
-    match path.split_once('/') {
-        None => path == METADATA,
-        Some(("scores", name)) => name.ends_with(".mmap"),
-        Some((number, name)) => {
-            is_number(number)
-                && (matches!(name, GRADIENTS | OUT_TO_LOSS | IS_FEATURIZED) || name.ends_with(EXPERIMENT_END))
-        }
-    }
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.len() < 10 && text.bytes().all(|digit| digit.is_ascii_digit())
-}
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -220,13 +201,7 @@ fn values_of<'a>(
     let array = file.array(&shape, None)?;
     let stored = array.real(&file.name)?;
     let row_bytes = usize::try_from(shape[1]).unwrap_or(0) * stored.size_bytes();
-    Ok(GradientBytes {
-        files: vec![array.data],
-        stored,
-        starts: RowStarts::Every(row_bytes),
-        runs: vec![0..row_bytes],
-        factors,
-    })
+    Ok(GradientBytes::in_sequence(array.data, stored, row_bytes, factors))
 }
 
 pub(super) fn scores<'a>(
@@ -236,11 +211,12 @@ pub(super) fn scores<'a>(
     let file = files.required(METADATA, ForeignTool::Trak)?;
     let metadata: Metadata = file.json()?;
     let name = options.experiment.as_deref().ok_or_else(|| {
-        let known = files.present().filter_map(|path| path.strip_prefix("scores/")?.strip_suffix(".mmap"));
+        let known =
+            files.present().filter_map(|path| path.strip_prefix(SCORES_START)?.strip_suffix(SCORES_END));
         let reason = format!("name the experiment (--experiment) whose scores are wanted: {}", listed(known));
         refused(files.folder(), reason)
     })?;
-    let file = files.required(&format!("scores/{name}.mmap"), ForeignTool::Trak)?;
+    let file = files.required(&format!("{SCORES_START}{name}{SCORES_END}"), ForeignTool::Trak)?;
     let queries = file.size(1)?;
     let array = file.array(&[metadata.rows, queries], None)?;
     let stored = array.real(&file.name)?;
