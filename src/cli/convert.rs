@@ -9,8 +9,8 @@ use std::time::Instant;
 use clap::Args;
 
 use super::failure::Failure;
-use super::foreign_folder::{ForeignArguments, ForeignFolder, keys_text, notes_value, read_keys};
-use super::matrix_file::MatrixFile;
+use super::foreign_folder::{ForeignArguments, ForeignFolder, notes_value, read_keys};
+use super::matrix_file::{MatrixFile, cannot_write, keys_text, temporary_beside};
 use super::session::Session;
 use super::store::OutputArguments;
 use crate::answers::Report;
@@ -138,16 +138,6 @@ fn check_keys(folder: &ForeignFolder, keys: &[String], rows: usize) -> Result<()
     }
     let text = format!("there are {} keys for {rows} rows of {}", keys.len(), folder.tool.name());
     Err(Failure::Failed(format!("{text}; give one key for each row, in the tool's order")))
-}
-
-fn temporary_beside(path: &Path) -> PathBuf {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    PathBuf::from(temporary)
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot write {}: {error}", path.display()))
 }
 
 /// Writes a file that takes its place when it is whole.

@@ -117,11 +117,6 @@ pub(super) fn read_keys(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(keys)
 }
 
-/// The lines of a keys file of these keys.
-pub(super) fn keys_text(keys: &[String]) -> String {
-    keys.iter().map(|key| format!("{}\n", json!({"key": key}))).collect()
-}
-
 /// Adds the paths of the regular files below `folder`, relative with `/`.
 fn list_files(folder: &Path, before: &str, depth: usize, found: &mut Vec<String>) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| {

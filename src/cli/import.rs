@@ -8,8 +8,9 @@ use std::time::Instant;
 use clap::Args;
 
 use super::failure::Failure;
-use super::foreign_folder::{ForeignArguments, ForeignFolder, keys_text, notes_value};
+use super::foreign_folder::{ForeignArguments, ForeignFolder, notes_value};
 use super::ingest::duplicates;
+use super::matrix_file::keys_text;
 use super::session::Session;
 use super::store::{IndexArguments, OutputArguments, StoreArguments, finish_background};
 use super::vector_file::{VectorFile, matrix_of};

@@ -15,17 +15,28 @@ pub(super) struct MatrixFile {
     file: BufWriter<File>,
 }
 
-fn cannot(path: &Path, error: &io::Error) -> Failure {
+/// A file that cannot be written.
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::Failed(format!("cannot write {}: {error}", path.display()))
+}
+
+/// Where a file is written before it takes its place.
+pub(super) fn temporary_beside(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    PathBuf::from(temporary)
+}
+
+/// The lines of a keys file.
+pub(super) fn keys_text(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("{}\n", json!({"key": key}))).collect()
 }
 
 impl MatrixFile {
     /// Begins a file of this shape.
     pub(super) fn create(path: &Path, shape: &[usize]) -> Result<Self, Failure> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
-        let file = File::create(&temporary).map_err(|error| cannot(&temporary, &error))?;
+        let temporary = temporary_beside(path);
+        let file = File::create(&temporary).map_err(|error| cannot_write(&temporary, &error))?;
         let mut matrix = Self { path: path.to_owned(), temporary, file: BufWriter::new(file) };
         matrix.write(&npy_header(shape))?;
         Ok(matrix)
@@ -40,16 +51,15 @@ impl MatrixFile {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| cannot(&self.temporary, &error))
+        self.file.write_all(bytes).map_err(|error| cannot_write(&self.temporary, &error))
     }
 
     /// Puts the file in its place, and the keys beside it: `S.npy` and `S.keys.jsonl`.
     pub(super) fn finish(mut self, keys: &[String]) -> Result<(), Failure> {
-        self.file.flush().map_err(|error| cannot(&self.temporary, &error))?;
+        self.file.flush().map_err(|error| cannot_write(&self.temporary, &error))?;
         let beside = self.path.with_extension("keys.jsonl");
-        let lines: String = keys.iter().map(|key| format!("{}\n", json!({"key": key}))).collect();
-        fs::write(&beside, lines).map_err(|error| cannot(&beside, &error))?;
-        fs::rename(&self.temporary, &self.path).map_err(|error| cannot(&self.path, &error))
+        fs::write(&beside, keys_text(keys)).map_err(|error| cannot_write(&beside, &error))?;
+        fs::rename(&self.temporary, &self.path).map_err(|error| cannot_write(&self.path, &error))
     }
 }
 
