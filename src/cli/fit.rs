@@ -7,14 +7,17 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, value_parser};
 
 use super::failure::Failure;
+use super::foreign_folder::ForeignFolder;
 use super::gradient_arguments::tensors_of;
 use super::session::Session;
 use super::store::{OutputArguments, StoreArguments};
 use super::vector_file::VectorFile;
 use crate::answers::{DampingSearch, fit_report};
 use crate::base::limits::{CODE_COORDINATES_MAX, LANDMARKS_DEFAULT};
-use crate::curvature::{CurvatureForm, CurvatureKind, KroneckerFactors};
+use crate::curvature::{CurvatureForm, CurvatureKind, KroneckerFactors, MemberFactors};
 use crate::engine::{CodeBits, FitOptions};
+use crate::sketch::SketchSchema;
+use crate::sources::{ForeignFactors, ForeignTool};
 
 /// Fit the curvature that gradients are weighed by
 ///
@@ -51,10 +54,10 @@ pub(super) struct FitArguments {
     /// leading ones of fisher and margin
     #[arg(long, value_name = "BITS", default_value = "8", value_parser = PossibleValuesParser::new(["1", "8"]))]
     code_bits: String,
-    /// Factors A and B of kfac and ekfac as the collector measured them: the sketch file that the rows came from; without it, those
-    /// that the gradients tell
-    #[arg(long, value_name = "S.safetensors")]
-    factors: Option<PathBuf>,
+    /// Factors A and B of kfac and ekfac as they were measured: the sketch file that the rows came from, or a folder of factors by
+    /// kronfluence for each member, in order; without it, those that the gradients tell
+    #[arg(long, value_name = "S.safetensors|DIR", num_args = 1..)]
+    factors: Vec<PathBuf>,
     /// Damping, as a share of the kernel's trace (of each module's mean eigenvalue for diagonal, kfac and ekfac), or auto: what was
     /// measured best
     #[arg(long, value_name = "X", default_value = "auto")]
@@ -72,6 +75,26 @@ pub(super) struct FitArguments {
 fn names(known: &[&'static str]) -> impl TypedValueParser<Value = String> {
     let known: Vec<&'static str> = std::iter::once("auto").chain(known.iter().copied()).collect();
     PossibleValuesParser::new(known)
+}
+
+/// The factors in a sketch file, or in a folder of kronfluence for each member.
+fn read_factors(
+    paths: &[PathBuf],
+    schema: &SketchSchema,
+    no_mmap: bool,
+) -> Result<Vec<MemberFactors>, Failure> {
+    if let [path] = paths
+        && !path.is_dir()
+    {
+        let bytes = VectorFile::open(path, no_mmap)?;
+        return Ok(KroneckerFactors::of_sketch_file(&tensors_of(path, &bytes)?, schema)?);
+    }
+    let of_folder = |path: &PathBuf| {
+        let from = [ForeignTool::Kronfluence.name().into(), path.as_os_str().to_owned()];
+        let folder = ForeignFolder::open(&from, no_mmap)?;
+        Ok(KroneckerFactors::of_foreign(&ForeignFactors::read(&folder.files())?, schema)?)
+    };
+    paths.iter().map(of_folder).collect()
 }
 
 impl FitArguments {
@@ -95,10 +118,9 @@ impl FitArguments {
             factors: None,
         };
         let mut store = self.store.open()?;
-        if let Some(path) = &self.factors {
+        if !self.factors.is_empty() {
             let schema = store.snapshot().sketch_schema(options.column.as_deref())?;
-            let bytes = VectorFile::open(path, self.store.no_mmap)?;
-            options.factors = Some(KroneckerFactors::of_sketch_file(&tensors_of(path, &bytes)?, &schema)?);
+            options.factors = Some(read_factors(&self.factors, &schema, self.store.no_mmap)?);
         }
         let begun = Instant::now();
         #[cfg(feature = "bert")]

@@ -2,8 +2,9 @@
 
 use super::error::CurvatureError;
 use super::kronecker_factors::KroneckerFactors;
-use crate::sketch::{SketchFile, SketchFileError, SketchSchema};
-use crate::sources::{Tensor, TensorElement, TensorSet};
+use crate::format::SketchModule;
+use crate::sketch::{SketchFile, SketchFileError, SketchSchema, check_factors};
+use crate::sources::{ForeignFactors, Tensor, TensorElement, TensorSet};
 
 /// Factors of one member, module by module; `None` of a module that has none of its own.
 pub type MemberFactors = Vec<Option<KroneckerFactors>>;
@@ -44,6 +45,29 @@ impl KroneckerFactors {
             }
         }
         Ok(Self { output: output_values, input: input_values })
+    }
+
+    /// The factors of another tool, of one member, for a column of this schema. Tables have none.
+    ///
+    /// # Errors
+    /// A module has no factors, or is projected; or they are none for its shape.
+    pub fn of_foreign(
+        factors: &ForeignFactors,
+        schema: &SketchSchema,
+    ) -> Result<MemberFactors, SketchFileError> {
+        check_factors(factors, schema)?;
+        let of_module = |module: &SketchModule| {
+            let Some(own) = factors.modules.iter().find(|own| own.name == module.name) else {
+                return Ok(None);
+            };
+            let shape = (module.out as usize, module.input as usize);
+            let checked = Self::checked(shape, own.b.clone(), own.a.clone());
+            checked.map(Some).map_err(|reason| SketchFileError::Tensor {
+                tensor: format!("{}, module {:?}", factors.name, module.name),
+                reason,
+            })
+        };
+        schema.layout().modules().iter().map(of_module).collect()
     }
 
     /// The factors in a sketch file, for a column of this schema: tensors `m{member}.{module}.A` [in, in] and `.B` [out, out], widths after

@@ -303,17 +303,22 @@ impl Snapshot {
                     asked.values.extend_from_slice(values);
                 }
                 GradientInput::Source { source, row } => {
-                    if source.schema().layout() != rows.schema.layout() {
-                        return Err(GradientError::mismatch(format!(
-                            "{} has gradients of other modules or members than column {:?}: they cannot be compared",
+                    rows.schema.check_query(source.schema()).map_err(|reason| {
+                        GradientError::mismatch(format!(
+                            "{} has other gradients than column {:?} and they cannot be compared: {reason}",
                             source.name(),
                             rows.column.name
-                        )));
-                    }
-                    let start = asked.values.len();
+                        ))
+                    })?;
+                    let (start, mut own) = (asked.values.len(), SketchRows::default());
                     source
-                        .read_row(*row, &mut asked.values, &mut asked.terms, &mut outcomes)
+                        .read_row(*row, &mut own.values, &mut own.terms, &mut outcomes)
                         .map_err(|error| GradientError::mismatch(error.to_string()))?;
+                    rows.schema.layout().append_padded(
+                        source.schema().layout(),
+                        (&own.values, &own.terms),
+                        (&mut asked.values, &mut asked.terms),
+                    );
                     if let Some(index) = asked.values[start..].iter().position(|value| !value.is_finite()) {
                         let place = source.place(*row);
                         return Err(GradientError::mismatch(format!("{place}: value {index} is not finite")));

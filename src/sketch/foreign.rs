@@ -8,6 +8,7 @@ use super::file::SKETCH_FILE_VERSION;
 use super::schema::{Checkpoint, SchemaModule, SketchSchema};
 use super::source::{GradientSource, SketchFileError};
 use crate::base::limits::SCAN_CHUNK_ROWS;
+use crate::format::NOT_MEASURED;
 use crate::sources::{ForeignFactors, ForeignGradients, Place};
 
 /// Bytes that the header of a safetensors file is padded to a multiple of.
@@ -80,10 +81,21 @@ impl<'a> ForeignSketches<'a> {
                 out.write_all(&bytes)?;
             }
         }
+        if self.has_outcomes() {
+            let mut own = Vec::new();
+            (0..rows).for_each(|row| self.gradients.read_own(row, &mut own));
+            let members = self.schema.members() as usize;
+            for (member, start) in (0..members).zip(&starts[parts.len()..]) {
+                let of_member = own.iter().skip(member).step_by(members);
+                let bytes: Vec<u8> = of_member.flat_map(|value| value.to_le_bytes()).collect();
+                out.seek(SeekFrom::Start(header.len() as u64 + start))?;
+                out.write_all(&bytes)?;
+            }
+        }
         out.flush()
     }
 
-    /// The header of a sketch file, and where each part's values begin behind it.
+    /// The header of a sketch file, and where the values of each part, and then each member's `own`, begin behind it.
     fn header(&self) -> (Vec<u8>, Vec<u64>) {
         let modules = self.schema.layout().modules();
         let mut header = Map::new();
@@ -99,6 +111,13 @@ impl<'a> ForeignSketches<'a> {
                 "data_offsets": [end, end + bytes],
             });
             header.insert(format!("m{}.{}.g", position / modules.len(), module.name), tensor);
+            starts.push(end);
+            end += bytes;
+        }
+        for member in (0..self.schema.members()).filter(|_| self.has_outcomes()) {
+            let bytes = self.rows() as u64 * 4;
+            let tensor = json!({"dtype": "F32", "shape": [self.rows()], "data_offsets": [end, end + bytes]});
+            header.insert(format!("m{member}.own"), tensor);
             starts.push(end);
             end += bytes;
         }
@@ -124,7 +143,7 @@ impl GradientSource for ForeignSketches<'_> {
     }
 
     fn has_outcomes(&self) -> bool {
-        false
+        self.gradients.has_own()
     }
 
     fn place(&self, row: usize) -> Place {
@@ -136,15 +155,20 @@ impl GradientSource for ForeignSketches<'_> {
         row: usize,
         values: &mut Vec<f32>,
         _: &mut Vec<u32>,
-        _: &mut Vec<f32>,
+        outcomes: &mut Vec<f32>,
     ) -> Result<(), SketchFileError> {
         self.gradients.read_row(row, values);
+        if self.has_outcomes() {
+            self.gradients.read_own(row, outcomes);
+            // The course of training is kept by none of the tools.
+            outcomes.extend([NOT_MEASURED; 2]);
+        }
         Ok(())
     }
 }
 
 /// Refuses factors of another tool that are not those of a schema's modules: each module must have one of its widths, the
-/// input of a bias counted, and none may be projected.
+/// input of a bias counted, and none may be projected. Tables need none.
 ///
 /// # Errors
 /// A module has no factor, or one of another width; or it is projected.
@@ -169,6 +193,10 @@ pub fn check_factors(factors: &ForeignFactors, schema: &SketchSchema) -> Result<
             tensor: format!("{}, module {:?}", factors.name, module.name),
             reason,
         };
+        // Nobody has a factor over a vocabulary.
+        if module.encoding == "sparse" {
+            continue;
+        }
         if module.projection.is_some() {
             return Err(refuse("is projected in the schema, factors are not".to_owned()));
         }

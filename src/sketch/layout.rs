@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::format::{
-    ModuleEncoding, SketchModule, SketchModulesError, SketchPart, SketchSide, sketch_parts, sketch_terms,
+    ModuleEncoding, SPARSE_PADDING, SketchModule, SketchModulesError, SketchPart, SketchSide, sketch_parts,
+    sketch_terms,
 };
 
 /// Where everything stands in a row of a sketch column.
@@ -69,6 +70,36 @@ impl SketchLayout {
         first..first + self.modules[module].terms as usize
     }
 
+    /// Appends a row of another layout to rows of this one: the same but for sparse modules that may name fewer places, which are padded.
+    pub fn append_padded(
+        &self,
+        other: &Self,
+        (values, terms): (&[f32], &[u32]),
+        (all_values, all_terms): (&mut Vec<f32>, &mut Vec<u32>),
+    ) {
+        let start = all_values.len();
+        all_values.resize(start + self.width(), 0.0);
+        let own = &mut all_values[start..];
+        for (member, module) in
+            (0..self.members).flat_map(|member| (0..self.modules.len()).map(move |at| (member, at)))
+        {
+            let (to, from) = (self.places(member, module), other.places(member, module));
+            own[to.0].copy_from_slice(&values[from.0]);
+            let (Some(to), Some(from)) = (to.1, from.1) else { continue };
+            let rank = self.modules[module].rank.max(1) as usize;
+            let (wide, narrow) = (to.len() / rank, from.len() / rank);
+            for pair in 0..rank {
+                let (to, from) = (to.start + pair * wide, from.start + pair * narrow);
+                own[to..to + narrow].copy_from_slice(&values[from..from + narrow]);
+            }
+        }
+        for module in 0..self.modules.len() {
+            let (wide, narrow) = (self.terms_of(module), other.terms_of(module));
+            let padding = std::iter::repeat_n(SPARSE_PADDING, wide.len() - narrow.len());
+            all_terms.extend(terms[narrow].iter().copied().chain(padding));
+        }
+    }
+
     /// Whether a row's gradient is zero: of each module one side is.
     pub fn is_zero(&self, values: &[f32]) -> bool {
         let is_zero = |range: Range<usize>| values[range].iter().all(|value| *value == 0.0);
@@ -124,5 +155,34 @@ mod tests {
         assert_eq!(layout.places(1, 1), (26..29, Some(29..31)));
         assert_eq!(layout.width(), 43);
         assert_eq!((layout.terms_a_row(), layout.terms_of(3)), (3, 0..3));
+    }
+
+    #[test]
+    fn rows_that_name_fewer_places_are_padded() {
+        let layout = |terms| {
+            let module = |name: &str, encoding, rank, terms| SketchModule {
+                name: name.into(),
+                encoding,
+                rank,
+                out: 1,
+                input: 9,
+                terms,
+            };
+            let modules = vec![
+                module("a", ModuleEncoding::Factored, 1, 0),
+                module("w", ModuleEncoding::Sparse, 2, terms),
+            ];
+            SketchLayout::new(modules, 1).unwrap()
+        };
+        let (own, other) = (layout(3), layout(2));
+        let row: Vec<f32> = (1..=other.width()).map(|value| value as f32).collect();
+        let (mut values, mut terms) = (vec![7.0], vec![5]);
+        own.append_padded(&other, (&row, &[4, 8]), (&mut values, &mut terms));
+        let padded = [&[7.0][..], &row[..12], &row[12..14], &[0.0], &row[14..], &[0.0]].concat();
+        assert_eq!((values, terms), (padded, vec![5, 4, 8, SPARSE_PADDING]));
+        // The same layout changes nothing.
+        let (mut values, mut terms) = (Vec::new(), Vec::new());
+        other.append_padded(&other, (&row, &[4, 8]), (&mut values, &mut terms));
+        assert_eq!((values, terms), (row, vec![4, 8]));
     }
 }

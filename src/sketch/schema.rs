@@ -239,6 +239,71 @@ impl SketchSchema {
     }
 }
 
+impl SketchSchema {
+    /// Checks that gradients of a query can be compared with rows of this schema: the same members, modules, projections, scaling and
+    /// origin. Losses and labels may differ, and rows of a sparse module may name fewer places.
+    ///
+    /// # Errors
+    /// They cannot; the text says what differs.
+    ///
+    /// ```
+    /// use ascribe::sketch::SketchSchema;
+    /// let text = |terms: u32, seed: u32| format!(
+    ///     r#"{{"members": 1, "checkpoints": [{{"run": 0, "epoch": 3}}], "loss": "l", "labels": "true", "modules": [
+    ///       {{"name": "words", "out": 4, "in": 90, "encoding": "sparse", "terms": {terms}}},
+    ///       {{"name": "out", "out": 9, "in": 9, "encoding": "dense",
+    ///         "projection": {{"kind": "rademacher", "seed": {seed}, "out": 2, "in": 2}}}}]}}"#);
+    /// let [rows, fewer, more, other] =
+    ///     [(8, 7), (5, 7), (9, 7), (8, 6)].map(|(terms, seed)| SketchSchema::parse(&text(terms, seed)).unwrap());
+    /// assert_eq!(rows.check_query(&fewer), Ok(()));
+    /// assert!(rows.check_query(&more).unwrap_err().contains("9 places a row, the column 8"));
+    /// assert!(rows.check_query(&other).unwrap_err().contains("module \"out\""));
+    /// ```
+    pub fn check_query(&self, query: &Self) -> Result<(), String> {
+        let (own, other) = (&self.written, &query.written);
+        if own.members != other.members {
+            return Err(format!("it has {} members, the column {}", other.members, own.members));
+        }
+        if own.modules.len() != other.modules.len() {
+            return Err(format!("it has {} modules, the column {}", other.modules.len(), own.modules.len()));
+        }
+        for (own, other) in own.modules.iter().zip(&other.modules) {
+            let alike = SchemaModule { terms: own.terms, ..other.clone() };
+            if alike != *own {
+                return Err(format!(
+                    "module {:?} differs from the column's {:?} in its shape, encoding, rank or projection",
+                    other.name, own.name
+                ));
+            }
+            if let (Some(most), Some(terms)) = (own.terms, other.terms)
+                && terms > most
+            {
+                return Err(format!(
+                    "module {:?} names {terms} places a row, the column {most}: collect queries with the settings of the rows",
+                    own.name
+                ));
+            }
+        }
+        if own.scaling != other.scaling {
+            let said = |scaling: &Option<String>| scaling.clone().unwrap_or_else(|| "not at all".to_owned());
+            return Err(format!(
+                "its gradients are scaled by {:?}, those of the column by {:?}",
+                said(&other.scaling),
+                said(&own.scaling)
+            ));
+        }
+        if own.origin != other.origin {
+            let said = |origin: &Option<String>| origin.clone().unwrap_or_else(|| "ascribe".to_owned());
+            return Err(format!(
+                "it comes from {:?}, the column from {:?}",
+                said(&other.origin),
+                said(&own.origin)
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl SchemaModule {
     fn refuse(&self, reason: impl Into<String>) -> SketchSchemaError {
         SketchSchemaError::Module { name: self.name.clone(), reason: reason.into() }

@@ -96,6 +96,10 @@ fn kronecker_products_take_factors_of_their_own_or_those_of_the_gradients() {
     let ask = ["query", "models", "--key", "r3", "--score", "gradient", "--curvature", "ekfac"];
     let answer = place.run(&[&ask[..], &["--format", "json"]].concat()).ok().json();
     assert_eq!(answer["proponents"][0]["key"], json!("r3"), "{answer}");
+    // Those that kronfluence left for another model do not fit.
+    let foreign =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/importers/kronfluence/perceptron/factors_ekfac");
+    failed(&fit(&["--factors", foreign]), 1, &["factors_ekfac", "the schema has 8 outputs and 13 inputs"]);
     failed(&fit(&["--factors", "train.safetensors"]), 1, &["train.safetensors", "no factors", "--factors"]);
     failed(&fit(&["--factors", "train.keys.jsonl"]), 1, &["train.keys.jsonl"]);
     let fisher = ["fit", "models", "--curvature", "fisher", "--factors", &factors];

@@ -1,10 +1,11 @@
 //! Scores of other libraries, in every element type.
 
 use ascribe::base::ElementType;
-use ascribe::curvature::{CurvatureKind, KroneckerFactors};
+use ascribe::curvature::{CurvatureForm, CurvatureKind, KroneckerFactors};
 use ascribe::engine::{FactorsOrigin, FitOptions};
 use ascribe::sketch::SketchSchema;
 use ascribe::sources::TensorSet;
+use ascribe::stats::spearman_correlation;
 use serde_json::Value;
 
 use crate::gradients::Gradients;
@@ -42,6 +43,45 @@ fn kronecker_products_with_the_same_factors_give_the_scores_of_kronfluence() {
         assert!(furthest(&own, &found) > 1e-3, "{name}");
     }
     scene.verify();
+}
+
+/// Projected gradients of traker, and those of its targets.
+const TRAK: &[u8] = include_bytes!("../fixtures/attribution/trak.safetensors");
+const TRAK_QUERIES: &[u8] = include_bytes!("../fixtures/attribution/trak_queries.safetensors");
+
+#[test]
+fn trak_with_nearly_no_damping_ranks_rows_as_traker_does() {
+    let (rows, queries) = (Gradients::of_file(TRAK), Gradients::of_file(TRAK_QUERIES));
+    let mut scene = Scene::of_rows(&rows);
+    // A billionth of the mean eigenvalue, which is the trace over the number of values.
+    let parameters = 16.0;
+    for (form, tolerance) in [(CurvatureForm::Primal, 1e-5), (CurvatureForm::Dual, 1e-2)] {
+        let damping = Some(1e-9 / parameters);
+        let options = FitOptions {
+            kind: Some(CurvatureKind::Trak),
+            form: Some(form),
+            damping,
+            ..FitOptions::default()
+        };
+        scene.try_fit(&options).unwrap();
+        let found = scene.scores(&queries, &by(CurvatureKind::Trak));
+        // The scale of traker's scores is its own.
+        let unit = |scores: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            let length = scores.iter().flatten().map(|score| score * score).sum::<f64>().sqrt();
+            scores.iter().map(|row| row.iter().map(|score| score / length).collect()).collect()
+        };
+        let expected = scores_of("traker", "scores");
+        close(&unit(&found), &unit(&expected), tolerance, form.name());
+        for (found, expected) in found.iter().zip(&expected) {
+            let correlation = spearman_correlation(found, expected).unwrap().unwrap();
+            assert!(correlation > 0.999, "{}: {correlation}", form.name());
+        }
+    }
+    // Damped as is best, it is something else.
+    scene.fit(CurvatureKind::Trak);
+    let damped = scene.scores(&queries, &by(CurvatureKind::Trak));
+    let correlation = spearman_correlation(&damped[0], &scores_of("traker", "scores")[0]).unwrap().unwrap();
+    assert!(correlation < 0.999, "{correlation}");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn questions_that_cannot_be_answered_say_why() {
         ),
         (GradientInput::Key("nobody"), query.clone(), "nobody"),
         (GradientInput::Source { source: &broken, row: 0 }, query.clone(), "row 1: value 2 is not finite"),
-        (GradientInput::Source { source: &other, row: 0 }, query.clone(), "other modules or members"),
+        (GradientInput::Source { source: &other, row: 0 }, query.clone(), "cannot be compared"),
         (GradientInput::Values { asked: &asked, values: &[0.0; 3] }, query.clone(), "3 values"),
     ] {
         let text = reason(&scene, input, &query);

@@ -116,6 +116,75 @@ fn gradients_of_each_tool_become_scores_of_queries() {
 }
 
 #[test]
+fn what_stands_beside_gradients_serves_fits() {
+    let models = |from: &[&str]| {
+        let scene = Scene::new();
+        scene.json(&[["convert", "--out", "schema.json"].as_slice(), from].concat());
+        scene.json(&["create", "models", "--sketch", "schema.json"]);
+        let report =
+            scene.json(&[["import", "models"].as_slice(), from, &["--keys", "@rows.keys.jsonl"]].concat());
+        (scene, report)
+    };
+    // 1 - p, which TRAK keeps, is what its kernel and the margin kernel need.
+    let trak = ["--from", "trak", "@trak/whole"];
+    let (scene, report) = models(&trak);
+    assert!(has_note(&report, "1 - p of each row's own label"), "{report}");
+    for (curvature, fitted) in [("trak", "trak"), ("auto", "margin")] {
+        let report = scene.json(&["fit", "models", "--curvature", curvature]);
+        assert_eq!(report["curvature"], Value::from(fitted), "{report}");
+    }
+    // It comes along in a sketch file.
+    scene.json(&[["convert", "--out", "rows.safetensors"].as_slice(), &trak].concat());
+    scene.json(&["create", "again", "--sketch", "schema.json"]);
+    let rows = ["import", "again", "--sketches", "rows.safetensors", "--keys", "@rows.keys.jsonl"];
+    scene.json(&rows);
+    let report = scene.json(&["fit", "again"]);
+    assert_eq!(report["curvature"], Value::from("margin"), "{report}");
+
+    // Factors of kronfluence, for gradients of the modules that it saw.
+    let scene = Scene::new();
+    let (schema, bytes) = sketches_of_perceptron();
+    fs::write(scene.path("schema.json"), schema).unwrap();
+    fs::write(scene.path("rows.safetensors"), bytes).unwrap();
+    scene.json(&["create", "models", "--sketch", "schema.json"]);
+    scene.json(&["import", "models", "--sketches", "rows.safetensors", "--keys", "@rows.keys.jsonl"]);
+    let fit = ["fit", "models", "--curvature", "ekfac", "--factors", "@kronfluence/perceptron/factors_ekfac"];
+    let report = scene.json(&fit);
+    assert_eq!(report["factors"], Value::from("own"), "{report}");
+    let fit = ["fit", "models", "--curvature", "ekfac", "--factors"];
+    scene.refused(&[fit.as_slice(), &["@bergson/whole"]].concat(), 1, &["bergson"]);
+    let twice = ["@kronfluence/perceptron/factors_ekfac"; 2];
+    scene.refused(&[fit.as_slice(), &twice].concat(), 1, &["factors of 2 members"]);
+}
+
+/// Schema and sketch file of 12 rows of a perceptron with layers "0" and "2", 6-5-3 with biases.
+fn sketches_of_perceptron() -> (String, Vec<u8>) {
+    let module = |name: &str, out: usize, input: usize| serde_json::json!({"name": name, "out": out, "in": input, "bias": true, "encoding": "dense"});
+    let schema = serde_json::json!({
+        "members": 1,
+        "checkpoints": [{"run": 0, "epoch": 1}],
+        "loss": "made up",
+        "labels": "true",
+        "modules": [module("0", 5, 7), module("2", 3, 6)],
+    });
+    let (schema, mut data) = (schema.to_string(), Vec::new());
+    let mut tensor = |out: usize, input: usize| {
+        let start = data.len();
+        let value = |at: usize| ((at * 7 % 23) as f32 / 11.0 - 1.0).to_le_bytes();
+        data.extend((0..12 * out * input).flat_map(value));
+        serde_json::json!({"dtype": "F32", "shape": [12, out, input], "data_offsets": [start, data.len()]})
+    };
+    let header = serde_json::json!({
+        "__metadata__": {"ascribe.sketch": "1", "schema": schema},
+        "m0.0.g": tensor(5, 7),
+        "m0.2.g": tensor(3, 6),
+    });
+    let header = header.to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat();
+    (schema, bytes)
+}
+
+#[test]
 fn a_store_without_a_sketch_column_gets_one() {
     let scene = Scene::new();
     // Without keys those of the log are the keys.

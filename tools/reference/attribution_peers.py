@@ -6,7 +6,8 @@ training, with `own`, and for the training rows the trajectory. `expected.json` 
 [queries][rows], as found by kronfluence (strategy "identity"), by bergson (unprojected gradients, biases included) and
 by plain backward passes in double precision, and the scores of kronfluence with K-FAC and EK-FAC at its own damping (a
 tenth of each module's mean eigenvalue). All see the model and the data, not the sketches. `factors.safetensors` holds the
-factors A and B that kronfluence fitted, as the collector writes them.
+factors A and B that kronfluence fitted, as the collector writes them; `trak.safetensors` and `trak_queries.safetensors`
+the projected gradients of traker, whose scores stand beside the others.
 
     python -m pip install --requirement tools/reference/attribution_peers_requirements.txt
     python tools/reference/attribution_peers.py tests/fixtures/attribution
@@ -42,6 +43,7 @@ ROWS, QUERIES = 40, 6
 INPUTS, HIDDEN, CLASSES = 12, 8, 4
 EPOCHS, BATCH, LEARNING_RATE = 6, 8, 0.03
 TOLERANCE = 1e-4
+TRAK_VALUES = 16
 LAYERS = ("0", "2")
 
 
@@ -191,6 +193,71 @@ def kronecker_scores(folder, factors, is_measured):
     return total
 
 
+def write_dense(path, gradients, more, loss):
+    """A sketch file of one module with the gradients [rows, 1, values]."""
+    module = {"name": "gradients", "out": 1, "in": gradients.shape[1], "encoding": "dense", "projection": None}
+    schema = {
+        "members": 1,
+        "checkpoints": [{"run": 0, "epoch": EPOCHS}],
+        "loss": loss,
+        "labels": "true",
+        "modules": [module],
+    }
+    tensors = {"m0.gradients.g": np.ascontiguousarray(gradients[:, None].astype(np.float32)), **more}
+    save_file(tensors, path, metadata={"ascribe.sketch": "1", "schema": json.dumps(schema)})
+
+
+def traker_scores(model, rows, queries, out):
+    """[queries, rows] of traker without regularisation; its gradients become sketch files."""
+    from trak import TRAKer
+    from trak.projectors import BasicProjector, ProjectionType
+
+    parameters = sum(part.numel() for part in model.parameters())
+
+    def open_folder(folder):
+        # A projector gives its matrix away with the features: the targets need another one of the same seed.
+        rademacher = {"seed": 0, "proj_type": ProjectionType.rademacher, "device": "cpu", "block_size": TRAK_VALUES}
+        traker = TRAKer(
+            model=model,
+            task="image_classification",
+            train_set_size=ROWS,
+            save_dir=folder,
+            device="cpu",
+            projector=BasicProjector(parameters, TRAK_VALUES, **rademacher),
+            proj_dim=TRAK_VALUES,
+            logging_level=logging.WARNING,
+            use_half_precision=False,
+            lambda_reg=0.0,
+        )
+        return traker
+
+    with tempfile.TemporaryDirectory() as folder:
+        traker = open_folder(folder)
+        traker.load_checkpoint(model.state_dict(), model_id=0)
+        traker.featurize(rows, num_samples=ROWS)
+        traker.finalize_features()
+        traker = open_folder(folder)
+        traker.start_scoring_checkpoint("queries", model.state_dict(), 0, QUERIES)
+        traker.score(queries, num_samples=QUERIES)
+        scores = np.array(traker.finalize_scores("queries")).T
+        read = lambda name: np.array(np.load(pathlib.Path(folder) / "0" / name))
+        gradients, own = read("grads.mmap"), read("out_to_loss.mmap")[:, 0]
+        targets = read("queries_grads.mmap")
+    # Theirs are gradients of the margin, of which a loss has -(1 - p) times that.
+    beside = {"m0.own": own.astype(np.float32)}
+    write_dense(out / "trak.safetensors", -own[:, None] * gradients, beside, "cross-entropy, summed")
+    write_dense(out / "trak_queries.safetensors", -targets, {}, "margin, negated")
+    # The formula of the paper, on the files' own values.
+    features = gradients.astype(np.float64)
+    solved = np.linalg.solve(features.T @ features, targets.T.astype(np.float64)).T
+    exact = (solved @ features.T) * own.astype(np.float64)
+    correlation = min(np.corrcoef(exact[query], scores[query])[0, 1] for query in range(QUERIES))
+    print(f"traker: least correlation of a query with the formula {correlation:.9f}")
+    if not correlation > 1 - 1e-6:
+        sys.exit("traker and its formula disagree")
+    return scores
+
+
 def write_factors(folder, factors):
     with safe_open(folder / "train.safetensors", framework="numpy") as file:
         schema = file.metadata()["schema"]
@@ -266,6 +333,13 @@ def main():
         tools["kronfluence"][strategy] = [[float(score) for score in query] for query in scores]
         if strategy == "kfac":
             write_factors(folder, factors)
+    with contextlib.redirect_stdout(sys.stderr):
+        scores = traker_scores(copy.deepcopy(model), rows, queries, folder)
+    tools["traker"] = {
+        "version": importlib.metadata.version("traker"),
+        "scale": "its own; each query's scores are comparable with each other",
+        "scores": [[float(score) for score in query] for query in scores],
+    }
     expected = {
         "about": "products of unprojected loss gradients, [queries][rows], from tools/reference/attribution_peers.py",
         "sign": "positive: training on the row lowers the query's loss (a proponent)",

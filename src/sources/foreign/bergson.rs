@@ -103,6 +103,7 @@ pub(super) fn gradients<'a>(files: &ForeignFiles<'a>) -> Result<ForeignGradients
         },
         keys: None,
         notes,
+        own: Vec::new(),
         order: None,
     })
 }

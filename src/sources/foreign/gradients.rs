@@ -45,6 +45,8 @@ pub struct ForeignGradients<'a> {
     pub(super) origin: ForeignOrigin,
     pub(super) keys: Option<Vec<String>>,
     pub(super) notes: Vec<String>,
+    /// For each member 1 - p of each row's own label, in the order of the folder; none where the tool does not keep it.
+    pub(super) own: Vec<Vec<f32>>,
     /// For each row its number in the folder; `None`: as they are.
     pub(super) order: Option<Vec<usize>>,
 }
@@ -134,6 +136,20 @@ impl ForeignGradients<'_> {
         &self.notes
     }
 
+    /// Whether 1 - p of each row's own label is known.
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// Appends 1 - p of the own label of row `row` (from 0) at each member's checkpoint, where it is known.
+    ///
+    /// # Panics
+    /// Where there is no such row.
+    pub fn read_own(&self, row: usize, out: &mut Vec<f32>) {
+        let row = self.number(row);
+        out.extend(self.own.iter().map(|own| own[row]));
+    }
+
     /// Appends the gradients of row `row` (from 0): member by member, module by module, each matrix in row-major order.
     ///
     /// Whether values are finite is for who stores them to check.
@@ -141,8 +157,13 @@ impl ForeignGradients<'_> {
     /// # Panics
     /// Where there is no such row.
     pub fn read_row(&self, row: usize, out: &mut Vec<f32>) {
-        let row = self.order.as_ref().map_or(row, |order| order[row]);
+        let row = self.number(row);
         self.members.iter().for_each(|member| member.append(row, out));
+    }
+
+    /// Number in the folder of a row.
+    fn number(&self, row: usize) -> usize {
+        self.order.as_ref().map_or(row, |order| order[row])
     }
 
     /// The rows in the order of `keys`, of which each must be the key of one row and no row may be left.

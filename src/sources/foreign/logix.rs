@@ -100,6 +100,7 @@ pub(super) fn gradients<'a>(files: &ForeignFiles<'a>) -> Result<ForeignGradients
         },
         keys: Some(keys),
         notes,
+        own: Vec::new(),
         order: None,
     })
 }

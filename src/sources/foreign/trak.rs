@@ -45,9 +45,18 @@ pub(super) fn gradients<'a>(
     let (scale, of_scale, note) = scale_of(&metadata, options);
     let runs = checkpoints(files)?;
     let mut notes = vec![note];
+    let mut own = Vec::new();
     let (rows, members) = match &options.experiment {
         None => {
             notes.push("signs turned: rows were gradients of the margin, which is higher for better; each multiplied by -(1 - p), they are those of the loss".to_owned());
+            let of_runs = runs.iter().map(|run| own_of(files, &metadata, *run));
+            own = of_runs.collect::<Result<Vec<_>, _>>()?;
+            // Other outputs than margins have other derivatives.
+            if own.iter().flatten().all(|own| (0.0..=1.0).contains(own)) {
+                notes.push("1 - p of each row's own label is kept beside its gradient, for the curvatures trak and margin".to_owned());
+            } else {
+                own.clear();
+            }
             let members = runs.iter().map(|run| rows_of(files, &metadata, *run, scale));
             (metadata.rows, members.collect::<Result<Vec<_>, _>>()?)
         }
@@ -80,6 +89,7 @@ pub(super) fn gradients<'a>(
         },
         keys: None,
         notes,
+        own,
         order: None,
     })
 }
@@ -157,15 +167,21 @@ fn rows_of<'a>(
         );
         return Err(refused(format!("{}/{run}", files.folder()), reason));
     }
-    let weights = of_checkpoint(files, run, OUT_TO_LOSS)?;
-    let array = weights.array(&[metadata.rows, 1], None)?;
-    let mut factors = Vec::new();
-    array.real(&weights.name)?.append(array.data, &mut factors);
-    if let Some(row) = factors.iter().position(|factor| !factor.is_finite()) {
-        return Err(weights.refuse_field(&format!("row {}", row + 1), "is not a finite number"));
-    }
+    let mut factors = own_of(files, metadata, run)?;
     factors.iter_mut().for_each(|factor| *factor *= -scale);
     values_of(&of_checkpoint(files, run, GRADIENTS)?, [metadata.rows, metadata.width], factors)
+}
+
+/// Q of each row: 1 - p of its own label, where the output is the margin of a classifier.
+fn own_of(files: &ForeignFiles<'_>, metadata: &Metadata, run: u32) -> Result<Vec<f32>, ForeignError> {
+    let weights = of_checkpoint(files, run, OUT_TO_LOSS)?;
+    let array = weights.array(&[metadata.rows, 1], None)?;
+    let mut own = Vec::new();
+    array.real(&weights.name)?.append(array.data, &mut own);
+    match own.iter().position(|own| !own.is_finite()) {
+        Some(row) => Err(weights.refuse_field(&format!("row {}", row + 1), "is not a finite number")),
+        None => Ok(own),
+    }
 }
 
 /// The gradients of an experiment's targets, and how many there are.

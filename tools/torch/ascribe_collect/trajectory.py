@@ -9,7 +9,9 @@ import torch
 
 
 class TrajectoryLog:
-    """Kept by the training loop, two lines in it; the probabilities are those of its own forward passes.
+    """Kept by the training loop: after each epoch the probabilities of all rows, by the model as it is then.
+
+    Those of training's own passes will do from the second epoch on; the first epoch's are of a model that knows nothing.
 
     >>> log = TrajectoryLog(2)
     >>> log.record([0, 1], torch.tensor([0.5, 0.25]))                 # in each batch: row numbers, p of their labels
