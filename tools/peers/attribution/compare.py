@@ -63,8 +63,10 @@ def main():
     os.environ.update(CUDA_VISIBLE_DEVICES="", TQDM_DISABLE="1", HF_HUB_OFFLINE="1")
     import torch
 
+    import labels
     import measuring
     import table
+    import training
     from stages import Stages
     from tasks import TASKS
 
@@ -77,13 +79,15 @@ def main():
         key = measuring.key(made[task], methods[name], setting)
         return stages.place(f"{task}-{name}-{setting}", key).exists()
 
+    if given.labels:
+        for task in (made[name] for name in labels.TASKS if name in made):
+            print("\n".join(labels.table(stages, task, os.environ["ASCRIBE"])), end="\n\n")
+        return
     if given.list:
         for job in jobs:
             print(f"{job[0]:12}{job[1]:8}{job[2]:40}{'measured' if is_measured(*job) else ''}")
         return
     if not given.table and not given.json:
-        import training
-
         for job in jobs:
             if not is_measured(*job):
                 measure(given, job[0], job[2], job[1])

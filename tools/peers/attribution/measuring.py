@@ -1,7 +1,6 @@
 """Measures one method on one task in this process, and keeps what was found."""
 
 import json
-import platform
 
 import numpy
 import torch
@@ -12,8 +11,6 @@ from methods import all_methods
 from methods.base import timed
 from networks import linear_names
 from stages import key_of, version
-
-SETTINGS = ("linear", "all")
 
 
 def parameters_of(task, setting):
@@ -44,7 +41,7 @@ def measured(stages, task, name, setting, told=print):
             "rereads": method.rereads_training_set, "fit_s": found.fit_s, "single_s": found.single_s,
             "batch_s": found.batch_s, "bytes_a_row": found.bytes_a_row, "notes": found.notes,
             "times": {" ".join(which): times for which, times in found.times.items()},
-            "machine": platform.processor() or platform.machine(), "all_s": seconds,
+            "all_s": seconds,
         }
         (folder / "figures.json").write_text(json.dumps(figures, indent=1))
 

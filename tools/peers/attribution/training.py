@@ -49,11 +49,10 @@ def stacked_networks(task, seeds):
     return task.network(), {name: weight.requires_grad_() for name, weight in weights.items()}
 
 
-def train(task, subsets, seeds, on_step=None, on_epoch=None):
+def train(task, subsets, seeds, on_epoch=None):
     """Weights by name [networks, ...] of one network for each of `subsets` [networks, rows] and seeds.
 
-    `on_step(rows, logits)` sees what each step's forward pass gives, `on_epoch(epoch, learning rate, weights)` the weights
-    after each epoch.
+    `on_epoch(epoch, learning rate, weights)` sees the weights after each epoch.
     """
     network, weights = stacked_networks(task, seeds)
     names, values = list(weights), list(weights.values())
@@ -68,8 +67,6 @@ def train(task, subsets, seeds, on_step=None, on_epoch=None):
         steps = -(-shuffled.shape[1] // given["batch"])
         for rows in torch.tensor_split(shuffled, steps, dim=1):
             logits = logits_of(weights, task.x[rows])
-            if on_step is not None:
-                on_step(rows, logits.detach())
             losses = functional.cross_entropy(logits.flatten(0, 1), task.y[rows].flatten(), reduction="none")
             adam.update(torch.autograd.grad(losses.sum() / rows.shape[1], values), learning_rate)
         if on_epoch is not None:
@@ -122,30 +119,25 @@ def truth(stages, task, told=print):
 
 
 class Course:
-    """Own-label probabilities in training, epoch by epoch, and the checkpoints that are kept of it."""
+    """Probabilities of the rows' own labels after each epoch, and the early checkpoint of each run."""
 
     def __init__(self, task, runs):
-        self.task, self.runs = task, runs
+        self.task = task
         self.probabilities, self.rates, self.early = [], [], [None] * runs
-        self.current = torch.zeros(runs, len(task.x))
-        counts = torch.bincount(task.y).double() / len(task.y)
-        chance = float(counts.max())
+        chance = float(torch.bincount(task.y).max()) / len(task.y)
         # Three standard errors above always naming the most frequent class.
         self.beats_chance = chance + 3 * (chance * (1 - chance) / len(task.y)) ** 0.5
 
-    def step(self, rows, logits):
-        own = torch.softmax(logits, dim=2).gather(2, self.task.y[rows][:, :, None])[:, :, 0]
-        self.current.scatter_(1, rows, own)
-
     def epoch(self, number, learning_rate, weights):
-        self.probabilities.append(self.current.clone())
-        self.rates.append(learning_rate)
         network = self.task.network()
         with torch.no_grad():
             logits = vmap(lambda own: functional_call(network, own, (self.task.x,)))(weights)
+        labels = self.task.y[None, :, None].expand(len(logits), -1, 1)
+        self.probabilities.append(torch.softmax(logits, dim=2).gather(2, labels)[:, :, 0])
+        self.rates.append(learning_rate)
         right = (logits.argmax(dim=2) == self.task.y).double().mean(dim=1)
-        for run in range(self.runs):
-            if self.early[run] is None and right[run] > self.beats_chance:
+        for run, early in enumerate(self.early):
+            if early is None and right[run] > self.beats_chance:
                 self.early[run] = (number, {name: value[run].clone() for name, value in weights.items()})
 
 
@@ -157,7 +149,7 @@ def runs(stages, task, told=print):
         told(f"{task.name}: training {RUNS} networks on all rows")
         course = Course(task, RUNS)
         everything = torch.arange(len(task.x)).repeat(RUNS, 1)
-        last = train(task, everything, list(range(1, RUNS + 1)), course.step, course.epoch)
+        last = train(task, everything, list(range(1, RUNS + 1)), course.epoch)
         checkpoints = []
         for run in range(RUNS):
             if course.early[run] is None:
@@ -169,5 +161,5 @@ def runs(stages, task, told=print):
         kept = {"checkpoints": checkpoints, "p": torch.stack(course.probabilities, 1), "rates": course.rates}
         torch.save(kept, folder / "checkpoints.pt")
 
-    settings = {**task.settings, "runs": RUNS, "labels": task.y.tolist()}
+    settings = {**task.settings, "runs": RUNS, "labels": task.y.tolist(), "course": "after each epoch"}
     return stages.once(f"{task.name}-runs", key_of(settings), make)

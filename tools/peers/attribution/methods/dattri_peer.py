@@ -148,7 +148,8 @@ class Ekfac(Dattri):
         return True
 
     def score(self, fitted, x, y):
-        return fitted[0].attribute(test_dataloader=loader(x, y)).detach().numpy().T
+        attributor, _, rows = fitted
+        return attributor.attribute(train_dataloader=rows, test_dataloader=loader(x, y)).detach().numpy().T
 
 
 class DataInf(Dattri):
