@@ -79,9 +79,10 @@ class Ascribe(Method):
     rereads_training_set = False
     takes_table = True
 
-    def __init__(self, curvature, title, **collected):
-        super().__init__(f"ascribe-{curvature}", title, None)
-        self.curvature, self.collected = curvature, collected
+    def __init__(self, curvature, title, damping=None, **collected):
+        name = f"ascribe-{curvature}" + (f"-{damping:g}" if damping else "")
+        super().__init__(name, title + (f", --damping {damping:g}" if damping else ""), None)
+        self.curvature, self.damping, self.collected = curvature, damping, collected
 
     def settings(self):
         more = {"collected": self.collected, "course": "after each epoch", "program": program_key()}
@@ -119,7 +120,7 @@ class Ascribe(Method):
         collected = processor_seconds()
         store.run("import", "store", "--keys", "train.keys.jsonl", "--sketches", "train.safetensors")
         imported = processor_seconds()
-        store.run("fit", "store", "--curvature", self.curvature)
+        store.run("fit", "store", "--curvature", self.curvature, "--damping", str(self.damping or "auto"))
         done = processor_seconds()
         notes[f"fit of {len(checkpoints)} members"] = {
             "collect_s": collected - begun, "import_s": imported - collected, "fit_s": done - imported,
@@ -166,4 +167,6 @@ class Ascribe(Method):
 
 def methods():
     yield Ascribe("margin", "ascribe, margin (default)")
+    for damping in (1e-4, 2.5e-4):
+        yield Ascribe("margin", "ascribe, margin", damping)
     yield Ascribe("fisher", "ascribe, Fisher")

@@ -7,7 +7,7 @@ import statistics
 
 import numpy
 
-SINGLE_QUERIES = 5
+SINGLE_QUERIES = 3
 # Checkpoints on which single queries are timed: others take as long.
 TIMED_MEMBERS = 2
 
