@@ -4,6 +4,8 @@ The linear datamodelling score (Park et al., arXiv 2303.14186, section 2) is the
 between what the scores of a subset's rows sum to and the margins of networks trained on the subset.
 """
 
+import itertools
+
 import numpy
 from scipy.stats import rankdata
 
@@ -40,19 +42,11 @@ class Truth:
         return found
 
     def ceiling(self):
-        """What a perfect method would reach: sqrt(2 r / (1 + r)), r the correlation of two halves of the seeds."""
-        seeds = self.outputs.shape[1]
-        found = []
-        for alone in range(seeds):
-            others = [seed for seed in range(seeds) if seed != alone]
-            # One seed against each other one: r of single trainings, brought to the mean of all.
-            for other in others:
-                if other > alone:
-                    left, right = (rankdata(self.outputs[:, seed].T, axis=1) for seed in (alone, other))
-                    found.append(_pearson(left, right, numpy.ones(left.shape[1])))
-        single = numpy.mean(found, axis=0).clip(0, 1)
-        of_mean = seeds * single / (1 + (seeds - 1) * single)
-        return float(numpy.sqrt(of_mean).mean())
+        """What a perfect method would reach: sqrt(s r / (1 + (s - 1) r)), r the correlation of two of the s seeds."""
+        ranks = [rankdata(outputs.T, axis=1) for outputs in self.outputs.swapaxes(0, 1)]
+        even = numpy.ones(self.outputs.shape[0])
+        single = numpy.mean([_pearson(*pair, even) for pair in itertools.combinations(ranks, 2)], axis=0).clip(0, 1)
+        return float(numpy.sqrt(len(ranks) * single / (1 + (len(ranks) - 1) * single)).mean())
 
 
 def _pearson(left, right, weights):

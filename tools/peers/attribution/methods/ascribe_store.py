@@ -41,16 +41,19 @@ def trajectory_of(course, runs):
     return log
 
 
-def collect(task, checkpoints, path, x, y, letter, table, course=None, measurement="loss", metadata=None, **settings):
-    """Writes a sketch file of all checkpoints; what it says of itself."""
-    from ascribe_collect import Collector
+def collect(task, checkpoints, path, x, y, letter, table, course=None, metadata=None, like=None, **settings):
+    """Writes a sketch file of all checkpoints, that of queries `like` that of the rows; what it says of itself."""
+    from ascribe_collect import Collector, settings_of
 
     network = task.network()
-    layers = linear_names(network) + (table_names(network) if table else [])
-    # The first layer of a perceptron sees the data, whatever the weights are.
-    shared = [] if task.has_table else [layers[0]]
+    if like is None:
+        layers = linear_names(network) + (table_names(network) if table else [])
+        # The first layer of a perceptron sees the data, whatever the weights are.
+        settings.update(layers=layers, shared_input=[] if task.has_table else [layers[0]])
+    else:
+        settings.update(settings_of(like))
     log = course and trajectory_of(course, sorted({checkpoint["run"] for checkpoint in checkpoints}))
-    with Collector(network, path, layers=layers, shared_input=shared, measurement=measurement, **settings) as collector:
+    with Collector(network, path, **settings) as collector:
         for checkpoint in checkpoints:
             collector.member(checkpoint["state"], run=checkpoint["run"], epoch=checkpoint["epoch"])
             for rows in torch.arange(len(x)).split(COLLECTED_TOGETHER):
@@ -132,7 +135,8 @@ class Ascribe(Method):
         begun = processor_seconds()
         x, y = task.query_x[rows], task.query_y[rows]
         path = store.folder / f"{name}.safetensors"
-        collect(task, checkpoints, path, x, y, "q", self.table, measurement="margin", **self.collected)
+        like = store.folder / "train.safetensors"
+        collect(task, checkpoints, path, x, y, "q", self.table, measurement="margin", like=like)
         return processor_seconds() - begun
 
     def scored(self, store, *arguments):
@@ -167,6 +171,5 @@ class Ascribe(Method):
 
 def methods():
     yield Ascribe("margin", "ascribe, margin (default)")
-    for damping in (1e-4, 2.5e-4):
-        yield Ascribe("margin", "ascribe, margin", damping)
+    yield Ascribe("margin", "ascribe, margin", damping=1.5e-4)
     yield Ascribe("fisher", "ascribe, Fisher")
