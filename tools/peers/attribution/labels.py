@@ -77,4 +77,4 @@ def table(stages, task, program):
     yield "| --- | --- | --- |"
     for name in sorted(means, key=means.get, reverse=True):
         least = min(figures[name] for figures in by_seed)
-        yield f"| {name} | {means[name]:.3f} | {least:.3f} |".replace("| 0.", "| .")
+        yield f"| {name} | {means[name]:.4f} | {least:.4f} |".replace("| 0.", "| .")

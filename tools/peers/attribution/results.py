@@ -61,15 +61,19 @@ class Results:
         self.draws = {}
 
     def lines(self, setting):
-        """Lines of all methods that were measured, ours first; of peers the best way to take members together."""
+        """Lines of all methods that were measured, ours first; of peers the best way to take members together.
+
+        Beside what takes in all weights stands what takes in linear layers alone: they are asked about the same networks.
+        """
         found = []
         for name, method in all_methods().items():
-            place = self.stages.place(
-                f"{self.task.name}-{name}-{setting}", measuring.key(self.task, method, setting)
-            )
+            own = setting if method.takes_table else "linear"
+            place = self.stages.place(f"{self.task.name}-{name}-{own}", measuring.key(self.task, method, own))
             if not place.exists():
                 continue
             figures = json.loads((place / "figures.json").read_text())
+            if own != setting:
+                figures["title"] += " (linear layers alone)"
             groups = numpy.load(place / "groups.npz")
             found += [self.line(figures, dict(groups), runs) for runs in RUNS]
         self.compare(found)
