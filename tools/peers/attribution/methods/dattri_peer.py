@@ -1,7 +1,12 @@
 """dattri: TracIn, TRAK, EK-FAC, DataInf, Arnoldi and LoGra."""
 
+import shutil
+import tempfile
+import weakref
+
 import numpy
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -10,7 +15,7 @@ from networks import linear_names, margins
 from .base import Method, copied
 
 BATCH = 256
-# DataInf holds a matrix [batch, batch, weights].
+# Queries that DataInf takes together.
 SMALL_BATCH = 20
 
 
@@ -160,26 +165,64 @@ class DataInf(Dattri):
 
         return IFAttributorDataInf(task, layer_name=parameters, regularization=self.given["regularization"])
 
+    def score(self, fitted, x, y):
+        # It transforms the queries anew for each batch of rows: all rows are one. Of queries it holds [batch, batch, weights].
+        attributor, _, rows = fitted
+        all_rows = loader(*rows.dataset.tensors, len(rows.dataset))
+        with torch.no_grad():
+            scores = attributor.attribute(train_dataloader=all_rows, test_dataloader=loader(x, y, SMALL_BATCH))
+        return scores.numpy().T
+
 
 class Arnoldi(Dattri):
     def attributor(self, task, network, parameters):
         from dattri.algorithm import IFAttributorArnoldi
 
-        return IFAttributorArnoldi(task, layer_name=parameters, proj_dim=100, max_iter=100)
+        # Of more directions it keeps some whose eigenvalues are below 0, and takes their roots.
+        return IFAttributorArnoldi(task, layer_name=parameters, proj_dim=self.given["directions"], max_iter=100)
+
+
+class Batched(nn.Module):
+    """A row alone is a batch of one: LoGra looks at the shapes of a network by a row without a batch."""
+
+    def __init__(self, network, row_dimensions):
+        super().__init__()
+        self.network, self.row_dimensions = network, row_dimensions
+
+    def forward(self, x):
+        return self.network(x[None] if x.dim() == self.row_dimensions else x)
 
 
 class LoGra(Dattri):
     takes_table = False
     rereads_training_set = False
 
-    def attributor(self, task, network, parameters):
+    def fit(self, network, task, parameters):
         from dattri.algorithm import LoGraAttributor
+        from dattri.task import AttributionTask
 
-        names = linear_names(network)
-        return LoGraAttributor(task, layer_names=names, proj_dim=self.given["values"], damping=self.given["damping"])
+        model = Batched(copied(network), task.x.dim() - 1)
+
+        def loss(model, batch, device):
+            return functional.cross_entropy(model(batch[0]), batch[1])
+
+        states = [{name: value.clone() for name, value in model.state_dict().items()}]
+        # It writes down what its batches are, by default in the working directory.
+        folder = tempfile.mkdtemp(prefix="dattri-")
+        attributor = LoGraAttributor(
+            AttributionTask(loss_func=loss, model=model, checkpoints=states), layer_names=linear_names(model),
+            proj_dim=self.given["values"], damping=self.given["damping"], cache_dir=folder,
+        )
+        # One batch: it takes means over batches, of whatever size.
+        rows = loader(task.x, task.y, len(task.x))
+        attributor.cache(rows)
+        weakref.finalize(attributor, shutil.rmtree, folder, True)
+        return attributor, True, rows
 
     def score(self, fitted, x, y):
-        scores = fitted[0].attribute(test_dataloader=loader(x, y))
+        # Gradients of queries are those of their loss: it knows no other measurement.
+        attributor, _, rows = fitted
+        scores = attributor.attribute(train_dataloader=rows, test_dataloader=loader(x, y, len(x)))
         return numpy.asarray(scores.detach()).T
 
     def bytes_a_row(self, fitted, task):
@@ -192,6 +235,6 @@ def methods():
     yield Trak(512, 0)
     yield Ekfac("ekfac-default", "EK-FAC, near-zero damping", damping=1e-8)
     yield Ekfac("ekfac-heuristic", "EK-FAC, damping 0.1 x mean", damping=0.1)
-    yield DataInf("datainf", "DataInf", regularization=0.1, batch=SMALL_BATCH)
-    yield Arnoldi("arnoldi", "Arnoldi")
-    yield LoGra("logra", "LoGra, 4,096 values a layer", values=4096, damping=None)
+    yield DataInf("datainf", "DataInf", regularization=0.1)
+    yield Arnoldi("arnoldi", "Arnoldi, 20 directions", directions=20)
+    yield LoGra("logra", "LoGra, 1,024 values a layer, damping 0.01", values=1024, damping=0.01)
