@@ -145,27 +145,13 @@ fn scaled(matrix: &Mat<f64>, scale: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::RandomStream;
+    use crate::curvature::made_gradients::of_every_encoding;
     use crate::curvature::{Direction, MemberGradients};
-
-    /// Modules of every encoding, of `rows` rows.
-    fn modules(rows: usize) -> Vec<ModuleGradients> {
-        let mut random = RandomStream::new(11);
-        let mut draw =
-            |values: usize| (0..rows * values).map(|_| random.unit() as f32 - 0.4).collect::<Vec<f32>>();
-        let places = (0..rows as u32).flat_map(|row| [row % 4, SPARSE_PADDING, 4]).collect();
-        vec![
-            ModuleGradients::Factored { rank: 1, out: 3, input: 5, u: draw(3), v: draw(5) },
-            ModuleGradients::Factored { rank: 2, out: 4, input: 3, u: draw(8), v: draw(6) },
-            ModuleGradients::Dense { out: 2, input: 3, matrix: draw(6) },
-            ModuleGradients::Sparse { rank: 2, out: 2, terms: 3, input: 5, u: draw(4), v: draw(6), places },
-        ]
-    }
 
     #[test]
     fn factors_of_every_encoding_are_those_of_whole_gradients() {
         let rows = 300;
-        for module in modules(rows) {
+        for module in of_every_encoding(rows).modules() {
             let (out, input) = module.shape();
             let (mut outer, mut inner) = (vec![0.0; out * out], vec![0.0; input * input]);
             let alone = MemberGradients::new(rows, vec![module.clone()]);
@@ -182,7 +168,7 @@ mod tests {
                 }
             }
             let trace: f64 = (0..out).map(|at| outer[at * out + at]).sum();
-            let found = KroneckerFactors::of_gradients(&module, rows).unwrap();
+            let found = KroneckerFactors::of_gradients(module, rows).unwrap();
             for (found, expected) in found.output.iter().zip(&outer) {
                 assert!((found - expected / trace).abs() < 1e-12, "{found} {expected}");
             }

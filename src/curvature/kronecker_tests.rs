@@ -2,25 +2,10 @@
 
 use faer::Mat;
 
+use super::made_gradients::of_every_encoding;
 use super::symmetric::inverse;
 use super::*;
 use crate::base::RandomStream;
-use crate::format::SPARSE_PADDING;
-
-/// Modules of every encoding, of `rows` rows.
-fn gradients(rows: usize) -> MemberGradients {
-    let mut random = RandomStream::new(11);
-    let mut draw =
-        |values: usize| (0..rows * values).map(|_| random.unit() as f32 - 0.4).collect::<Vec<f32>>();
-    let places = (0..rows as u32).flat_map(|row| [row % 4, SPARSE_PADDING, 4]).collect();
-    let modules = vec![
-        ModuleGradients::Factored { rank: 1, out: 3, input: 5, u: draw(3), v: draw(5) },
-        ModuleGradients::Factored { rank: 2, out: 4, input: 3, u: draw(8), v: draw(6) },
-        ModuleGradients::Dense { out: 2, input: 3, matrix: draw(6) },
-        ModuleGradients::Sparse { rank: 2, out: 2, terms: 3, input: 5, u: draw(4), v: draw(6), places },
-    ];
-    MemberGradients::new(rows, modules)
-}
 
 fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
@@ -47,7 +32,7 @@ fn times(matrix: &Mat<f64>, vector: &[f64]) -> Vec<f64> {
 
 #[test]
 fn the_inverse_of_k_fac_is_that_of_the_whole_kronecker_product() {
-    let rows = gradients(60);
+    let rows = of_every_encoding(60);
     let made: Vec<KroneckerFactors> =
         rows.modules().iter().map(|module| KroneckerFactors::of_gradients(module, 60).unwrap()).collect();
     // Factors of their own, which are not those of the gradients.
@@ -90,7 +75,7 @@ fn the_inverse_of_k_fac_is_that_of_the_whole_kronecker_product() {
 
 #[test]
 fn factors_of_the_gradients_have_their_mean_squared_length() {
-    let rows = gradients(60);
+    let rows = of_every_encoding(60);
     let fit = KroneckerFit::fit(&rows, None, KroneckerEigenvalues::Products, 0.1).unwrap();
     let measured = KroneckerFit::fit(&rows, None, KroneckerEigenvalues::Measured, 0.1).unwrap();
     close(fit.dampings(), measured.dampings(), 1e-12, "mean eigenvalues");
@@ -98,7 +83,7 @@ fn factors_of_the_gradients_have_their_mean_squared_length() {
 
 #[test]
 fn half_of_the_inverse_twice_is_the_inverse() {
-    let rows = gradients(40);
+    let rows = of_every_encoding(40);
     for eigenvalues in [KroneckerEigenvalues::Products, KroneckerEigenvalues::Measured] {
         let fit = KroneckerFit::fit(&rows, None, eigenvalues, 0.1).unwrap();
         let whole = fit.direction(&rows, 3);
@@ -133,7 +118,7 @@ fn half_of_the_inverse_twice_is_the_inverse() {
 
 #[test]
 fn lengths_are_scores_of_rows_with_themselves() {
-    let rows = gradients(300);
+    let rows = of_every_encoding(300);
     for eigenvalues in [KroneckerEigenvalues::Products, KroneckerEigenvalues::Measured] {
         let fit = KroneckerFit::fit(&rows, None, eigenvalues, 0.1).unwrap();
         let lengths = fit.squared_lengths(&rows);
@@ -175,7 +160,7 @@ fn ek_fac_is_the_exact_fisher_where_its_eigenbasis_is() {
     let trace: f64 = sums.traces().iter().sum();
     let ratio = fit.dampings()[0] * rows.rows() as f64 / trace;
     let exact = PrimalFit::of_sums(&sums, ratio).unwrap();
-    let query = gradients(1);
+    let query = of_every_encoding(1);
     let query = match &query.modules()[1] {
         ModuleGradients::Factored { rank, u, v, .. } => ModuleGradients::Factored {
             rank: *rank,
@@ -198,7 +183,7 @@ fn ek_fac_is_the_exact_fisher_where_its_eigenbasis_is() {
 
 #[test]
 fn values_of_a_fit_give_it_back_and_others_none() {
-    let rows = gradients(30);
+    let rows = of_every_encoding(30);
     let fit = KroneckerFit::fit(&rows, None, KroneckerEigenvalues::Measured, 0.1).unwrap();
     let (bases, divisors) = (fit.bases(), fit.divisors());
     let of = |dampings: &[f64], bases: &[f64], divisors: &[f64]| {

@@ -17,7 +17,8 @@ use super::snapshot::Snapshot;
 use super::store::Store;
 use crate::base::{ColumnId, CommitSeq, drawn_numbers};
 use crate::curvature::{
-    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, KroneckerFit, LandmarkFit, PrimalFit,
+    CurvatureForm, CurvatureKind, DiagonalFit, DualFit, KroneckerEigenvalues, KroneckerFit, LandmarkFit,
+    PrimalFit,
 };
 use crate::format::CurvatureRecord;
 use crate::storage::{CURVATURE_FOLDER, FileError, SimulatedStorage, Storage, write_curvature_file};
@@ -231,16 +232,15 @@ fn fit(input: &FitInput, ratio: Option<f64>, watch: Watch<'_>) -> Result<Vec<Mem
             return Err(GradientError::Cancelled);
         }
         let sums = input.sums.as_ref().and_then(|sums| sums.members.get(member));
-        if let Some(eigenvalues) = input.kind.kronecker() {
+        let kronecker = |eigenvalues| {
             let factors = input.factors.as_ref().and_then(|factors| factors.get(member));
             let fitted = KroneckerFit::fit(gradients, factors.map(Vec::as_slice), eigenvalues, ratio);
-            watch.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-            return fitted
-                .map(MemberFit::Kronecker)
-                .map_err(|source| GradientError::Curvature { member, source });
-        }
+            fitted.map(MemberFit::Kronecker)
+        };
         let fitted = match (input.kind, input.form, sums) {
             (CurvatureKind::Identity, _, _) => Ok(MemberFit::Nothing),
+            (CurvatureKind::Kfac, _, _) => kronecker(KroneckerEigenvalues::Products),
+            (CurvatureKind::Ekfac, _, _) => kronecker(KroneckerEigenvalues::Measured),
             (CurvatureKind::Diagonal, _, Some(sums)) => {
                 DiagonalFit::of_sums(sums, ratio).map(MemberFit::Diagonal)
             }
